@@ -1,0 +1,1 @@
+//! Bus, leases, membership: one node by default.

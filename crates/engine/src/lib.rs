@@ -1,0 +1,1 @@
+//! Who runs where: SIP shards, delivery, supervision, drain.

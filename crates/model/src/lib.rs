@@ -1,0 +1,1 @@
+//! The ubiquitous language as plain data: addresses, accounts, devices, messages.

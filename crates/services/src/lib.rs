@@ -1,0 +1,1 @@
+//! Use-cases: register, authenticate, route, deliver. They return values; they never send.

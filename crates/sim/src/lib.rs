@@ -1,0 +1,1 @@
+//! A deterministic world: virtual time, a lossy network, scripted phones, ladders.

@@ -1,0 +1,1 @@
+//! Sans-IO SIP: zero-copy messages, transactions, dialogs, proxy response contexts, digest.

@@ -1,0 +1,1 @@
+//! SQL truth: accounts, devices, bindings, message spool.

@@ -1,0 +1,1 @@
+//! Sockets and nothing else: UDP batches, TCP, TLS, DNS.
