@@ -1,1 +1,50 @@
 //! Sans-IO SIP: zero-copy messages, transactions, dialogs, proxy response contexts, digest.
+//!
+//! *Invariant*: time, octets and randomness come in as arguments; nothing here blocks, panics on input or grows
+//! without a bound.
+
+#![warn(missing_docs)]
+
+mod base64url;
+pub mod build;
+pub mod digest;
+pub mod edit;
+mod grammar;
+pub mod gruu;
+pub mod header;
+pub mod limits;
+pub mod message;
+pub mod method;
+pub mod name_addr;
+pub mod nonce;
+pub mod params;
+pub mod reason;
+mod received;
+pub mod stream;
+pub mod stun;
+pub mod token;
+pub mod uri;
+pub mod validate;
+pub mod via;
+
+pub use build::{RequestBuilder, ResponseBuilder};
+pub use digest::{Algorithm, Credentials, Ha1, MalformedCredentials, Qop};
+pub use edit::Edit;
+pub use gruu::TempGruu;
+pub use header::HeaderName;
+pub use limits::Limits;
+pub use message::{CSeq, Field, Framing, Message, Rejected};
+pub use method::Method;
+pub use name_addr::{Contact, NameAddr};
+pub use nonce::{CountCheck, NonceCounts, NonceKey, NonceState};
+pub use params::{ParamIter, Params, unquote};
+pub use reason::reason_phrase;
+pub use stream::{Frame, FrameError, Framer};
+pub use token::{FlowToken, TokenKey};
+pub use uri::{Scheme, Uri, escape_user, host_ip, host_port, unescape};
+pub use via::{BRANCH_COOKIE, Via};
+
+/// A part of a message that is not by the grammar, named by what was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed: {0}")]
+pub struct Malformed(pub &'static str);
