@@ -1,0 +1,226 @@
+//! The writer: one task, one connection, group commit.
+//!
+//! Work comes through one bounded queue from any thread and is committed in groups. An idle
+//! writer commits at once; while there is traffic it waits a moment for company, because the
+//! price of a commit (the sync above all) is the same for one message and for a hundred.
+//!
+//! *Invariant*: a callback says `Ok` only after COMMIT returned with `synchronous=FULL`; what
+//! fails is answered with the error and leaves nothing behind.
+
+mod group;
+mod origins;
+
+use crate::{Store, StoreError};
+use group::Task;
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Called once, from the writer's task, after the commit; it must not block.
+pub type Done = Box<dyn FnOnce(Result<MessageId, StoreError>) + Send>;
+
+/// The writer's queue is full: answer 503 with Retry-After.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the writer's queue is full")]
+pub struct QueueFull;
+
+/// How the writer gathers.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// Entries of the queue; more are refused.
+    pub queue: usize,
+    /// How long to wait for company while there is traffic.
+    pub gather: Duration,
+    /// How long bindings may wait to be written.
+    pub bindings_delay: Duration,
+    /// How long marks of delivery may wait for a commit to ride along with.
+    pub marks_delay: Duration,
+    /// How long a message is recognised when it comes again.
+    pub origins_kept: Duration,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            queue: 16_384,
+            gather: Duration::from_millis(2),
+            bindings_delay: Duration::from_secs(1),
+            marks_delay: Duration::from_millis(50),
+            origins_kept: Duration::from_secs(64),
+        }
+    }
+}
+
+/// What the writer has done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterMetrics {
+    /// Messages committed.
+    pub appended: u64,
+    /// Messages recognised as stored already.
+    pub duplicates: u64,
+    /// Deliveries marked as done.
+    pub delivered: u64,
+    /// Addresses whose bindings were written.
+    pub bindings: u64,
+    /// Transactions committed.
+    pub commits: u64,
+    /// Transactions that failed.
+    pub failures: u64,
+    /// Entries refused because the queue was full.
+    pub refused: u64,
+    /// Entries in the queue now.
+    pub queued: u64,
+    /// How long the last commit took.
+    pub last_commit_us: u64,
+    /// How long the slowest commit took.
+    pub slowest_commit_us: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    appended: AtomicU64,
+    duplicates: AtomicU64,
+    delivered: AtomicU64,
+    bindings: AtomicU64,
+    commits: AtomicU64,
+    failures: AtomicU64,
+    refused: AtomicU64,
+    last_commit_us: AtomicU64,
+    slowest_commit_us: AtomicU64,
+}
+
+pub(crate) struct Append {
+    message: NewMessage,
+    devices: Vec<DeviceId>,
+    done: Done,
+}
+
+pub(crate) enum Work {
+    Append(Box<Append>),
+    Delivered(DeviceId, MessageId),
+    Bindings(Vec<(AddressOfRecord, Vec<Binding>)>),
+    Flush(oneshot::Sender<Result<(), StoreError>>),
+    Close(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// The way to the writer; a clone leads to the same one.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Work>,
+    counters: Arc<Counters>,
+    store: Store,
+}
+
+impl Store {
+    /// Starts the writer on the current runtime. There is one a data directory: hold its
+    /// [`crate::DataLock`].
+    pub async fn start_writer(&self, options: WriterOptions) -> Result<Writer, StoreError> {
+        let (queue, work) = mpsc::channel(options.queue.max(1));
+        let counters = Arc::new(Counters::default());
+        let task = Task::new(self.clone(), work, Arc::clone(&counters), options).await?;
+        tokio::spawn(task.run());
+        Ok(Writer {
+            queue,
+            counters,
+            store: self.clone(),
+        })
+    }
+}
+
+impl Writer {
+    /// Stores a message with a delivery for each device, or, without any, until the account
+    /// gets its first device. A message whose origin was stored already is not stored again:
+    /// `done` gets the number that it has.
+    pub fn try_append(
+        &self,
+        message: NewMessage,
+        devices: Vec<DeviceId>,
+        done: Done,
+    ) -> Result<(), QueueFull> {
+        let append = Append {
+            message,
+            devices,
+            done,
+        };
+        self.send(Work::Append(Box::new(append)))
+    }
+
+    /// Notes that the device has the message.
+    pub fn try_delivered(&self, device: DeviceId, message: MessageId) -> Result<(), QueueFull> {
+        self.send(Work::Delivered(device, message))
+    }
+
+    /// Notes the bindings of addresses as they are now; none at all forgets the address.
+    pub fn try_bindings(
+        &self,
+        bindings: Vec<(AddressOfRecord, Vec<Binding>)>,
+    ) -> Result<(), QueueFull> {
+        self.send(Work::Bindings(bindings))
+    }
+
+    /// Waits until everything handed in before is committed.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.ask(Work::Flush).await
+    }
+
+    /// Commits everything handed in before and ends the writer.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.ask(Work::Close).await
+    }
+
+    /// Messages that the device has yet to get, with every mark handed in before counted.
+    pub async fn pending(
+        &self,
+        device: DeviceId,
+        after: MessageId,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.flush().await?;
+        self.store.pending(device, after, limit).await
+    }
+
+    /// Counts since the start.
+    pub fn metrics(&self) -> WriterMetrics {
+        let c = &self.counters;
+        WriterMetrics {
+            appended: c.appended.load(Relaxed),
+            duplicates: c.duplicates.load(Relaxed),
+            delivered: c.delivered.load(Relaxed),
+            bindings: c.bindings.load(Relaxed),
+            commits: c.commits.load(Relaxed),
+            failures: c.failures.load(Relaxed),
+            refused: c.refused.load(Relaxed),
+            queued: (self.queue.max_capacity() - self.queue.capacity()) as u64,
+            last_commit_us: c.last_commit_us.load(Relaxed),
+            slowest_commit_us: c.slowest_commit_us.load(Relaxed),
+        }
+    }
+
+    fn send(&self, work: Work) -> Result<(), QueueFull> {
+        self.queue.try_send(work).map_err(|_| {
+            self.counters.refused.fetch_add(1, Relaxed);
+            QueueFull
+        })
+    }
+
+    async fn ask(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Work,
+    ) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.queue.send(work(answer)).await;
+        sent.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Counters {
+    fn committed(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.commits.fetch_add(1, Relaxed);
+        self.last_commit_us.store(us, Relaxed);
+        self.slowest_commit_us.fetch_max(us, Relaxed);
+    }
+}

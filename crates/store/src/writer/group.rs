@@ -1,0 +1,485 @@
+//! The writer's task: gathers work into groups and commits them.
+//!
+//! *Invariant*: the queue is only read while no commit is under way, so a group is complete
+//! before it is answered, and the queue's bound is the bound of everything waiting.
+
+use super::origins::Origins;
+use super::{Append, Counters, Done, Work, WriterOptions};
+use crate::rows::to_sql_ms;
+use crate::statements::{APPENDS_MAX, BINDINGS_MAX, Statements};
+use crate::{Store, StoreError, bindings, sweep};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, Origin};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Connection};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+const CACHE_MIB: u32 = 16;
+/// Folding the log back is a second write of every page: rarely is cheaper.
+const CHECKPOINT_PAGES: u32 = 4_000;
+const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// Marks of one transaction, and the number that no longer waits for company.
+const MARKS_MAX: usize = 1_024;
+/// A failed disk must not fill the memory: beyond this, marks are given up. A device then
+/// gets a message twice, which is the lesser evil.
+const MARKS_KEPT_MAX: usize = 262_144;
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+pub(super) struct Task {
+    store: Store,
+    connection: SqliteConnection,
+    work: mpsc::Receiver<Work>,
+    counters: Arc<Counters>,
+    options: WriterOptions,
+    statements: Statements,
+    origins: Origins,
+    next_id: i64,
+    inbox: Vec<Work>,
+    appends: Vec<Append>,
+    marks: Vec<(DeviceId, MessageId)>,
+    marks_due: Option<Instant>,
+    dirty: HashMap<AddressOfRecord, Vec<Binding>>,
+    bindings_due: Option<Instant>,
+    /// The dirty addresses of the round under way, sorted downwards.
+    round: Vec<AddressOfRecord>,
+    flushes: Vec<Answer>,
+    closes: Vec<Answer>,
+    busy_until: Instant,
+    swept: i64,
+    sweep_due: Instant,
+}
+
+impl Task {
+    pub(super) async fn new(
+        store: Store,
+        work: mpsc::Receiver<Work>,
+        counters: Arc<Counters>,
+        options: WriterOptions,
+    ) -> Result<Self, StoreError> {
+        let connection = store.connect_writer(CACHE_MIB, CHECKPOINT_PAGES).await?;
+        let now = Instant::now();
+        let mut origins = Origins::new(options.origins_kept, now);
+        let kept_ms = u64::try_from(options.origins_kept.as_millis()).unwrap_or(u64::MAX);
+        for (origin, id) in store
+            .recent_origins(unix_ms().saturating_sub(kept_ms))
+            .await?
+        {
+            origins.insert(origin, id, now);
+        }
+        Ok(Self {
+            next_id: store.last_message().await?.0 + 1,
+            store,
+            connection,
+            work,
+            counters,
+            options,
+            statements: Statements::new(),
+            origins,
+            inbox: Vec::with_capacity(APPENDS_MAX),
+            appends: Vec::with_capacity(APPENDS_MAX),
+            marks: Vec::new(),
+            marks_due: None,
+            dirty: HashMap::new(),
+            bindings_due: None,
+            round: Vec::new(),
+            flushes: Vec::new(),
+            closes: Vec::new(),
+            busy_until: now,
+            swept: 0,
+            sweep_due: now,
+        })
+    }
+
+    pub(super) async fn run(mut self) {
+        while self.closes.is_empty() {
+            if !self.gather().await {
+                break;
+            }
+            self.commit_due().await;
+        }
+        self.finish().await;
+    }
+
+    /// Waits for work or a deadline; false when every [`super::Writer`] is gone.
+    async fn gather(&mut self) -> bool {
+        let deadline = self.deadline();
+        let room = APPENDS_MAX - self.appends.len().min(APPENDS_MAX - 1);
+        match timeout_at(deadline, self.work.recv_many(&mut self.inbox, room)).await {
+            Err(_) => return true,
+            Ok(0) => return false,
+            Ok(_) => self.sort(),
+        }
+        // Traffic: another commit ended a moment ago, so more messages are likely near.
+        let now = Instant::now();
+        if !self.appends.is_empty() && self.flushes.is_empty() && now < self.busy_until {
+            sleep_until(now + self.options.gather).await;
+        }
+        while self.appends.len() < APPENDS_MAX && !self.work.is_empty() {
+            let room = APPENDS_MAX - self.appends.len();
+            self.work.recv_many(&mut self.inbox, room).await;
+            self.sort();
+        }
+        true
+    }
+
+    fn deadline(&self) -> Instant {
+        [self.marks_due, self.bindings_due, Some(self.sweep_due)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.sweep_due)
+    }
+
+    fn sort(&mut self) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        for work in inbox.drain(..) {
+            match work {
+                Work::Append(append) => self.appends.push(*append),
+                Work::Delivered(device, message) => self.mark(device, message),
+                Work::Bindings(rows) => self.note_bindings(rows),
+                Work::Flush(answer) => self.flushes.push(answer),
+                Work::Close(answer) => self.closes.push(answer),
+            }
+        }
+        self.inbox = inbox;
+    }
+
+    fn mark(&mut self, device: DeviceId, message: MessageId) {
+        if self.marks.len() >= MARKS_KEPT_MAX {
+            self.counters.failures.fetch_add(1, Relaxed);
+            return;
+        }
+        self.marks.push((device, message));
+        self.marks_due
+            .get_or_insert_with(|| Instant::now() + self.options.marks_delay);
+    }
+
+    fn note_bindings(&mut self, rows: Vec<(AddressOfRecord, Vec<Binding>)>) {
+        self.dirty.extend(rows);
+        self.bindings_due
+            .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);
+    }
+
+    async fn commit_due(&mut self) {
+        let now = Instant::now();
+        let flush = !self.flushes.is_empty() || !self.closes.is_empty();
+        let mut result = Ok(());
+        let is_due = |due: Option<Instant>| flush || due.is_some_and(|due| due <= now);
+        let marks_due = is_due(self.marks_due) || self.marks.len() >= MARKS_MAX;
+        if !self.appends.is_empty() || (marks_due && !self.marks.is_empty()) {
+            result = self.commit_spool(flush).await;
+        }
+        if is_due(self.bindings_due) {
+            result = result.and(self.commit_bindings(flush).await);
+        }
+        for answer in self.flushes.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(result.clone());
+        }
+        if self.sweep_due <= Instant::now() {
+            self.sweep().await;
+        }
+    }
+
+    async fn commit_spool(&mut self, all_marks: bool) -> Result<(), StoreError> {
+        let mut result = self.commit_group().await;
+        while all_marks && result.is_ok() && !self.marks.is_empty() {
+            result = self.commit_group().await;
+        }
+        result
+    }
+
+    /// One transaction: everything appended, and as many marks as ride along.
+    async fn commit_group(&mut self) -> Result<(), StoreError> {
+        let appends = std::mem::take(&mut self.appends);
+        let mut group = Group::new(appends, &self.origins, self.next_id);
+        let marks = self.marks.len().min(MARKS_MAX);
+        let sql = self
+            .statements
+            .spool(group.messages.len(), !group.waiting.is_empty());
+        let arguments = group.arguments(&self.marks[..marks]);
+        let result = match arguments {
+            Ok(arguments) => self.transact(sql, arguments).await,
+            Err(error) => Err(error),
+        };
+        match &result {
+            Ok(()) => {
+                self.marks.drain(..marks);
+                self.counters.delivered.fetch_add(marks as u64, Relaxed);
+                self.next_id += group.fresh;
+            }
+            Err(_) => self.busy_until = Instant::now(),
+        }
+        self.marks_due =
+            (!self.marks.is_empty()).then(|| Instant::now() + self.options.marks_delay);
+        self.answer(group, &result);
+        result
+    }
+
+    fn answer(&mut self, group: Group, result: &Result<(), StoreError>) {
+        let now = Instant::now();
+        if result.is_ok() {
+            let c = &self.counters;
+            c.appended.fetch_add(group.fresh.unsigned_abs(), Relaxed);
+            c.duplicates.fetch_add(group.duplicates, Relaxed);
+            for (origin, id) in &group.origins {
+                self.origins.insert(*origin, *id, now);
+            }
+            if group.fresh > 0 {
+                self.busy_until = now + 4 * self.options.gather;
+            }
+        }
+        for (done, id) in group.done {
+            done(result.clone().map(|()| id));
+        }
+    }
+
+    /// A round in parts, so that messages wait for one part at most; with `all`, to its end.
+    async fn commit_bindings(&mut self, all: bool) -> Result<(), StoreError> {
+        while !self.dirty.is_empty() {
+            if self.round.is_empty() {
+                // Sorted: neighbours share pages.
+                self.round.extend(self.dirty.keys().cloned());
+                self.round.sort_unstable_by(|a, b| b.cmp(a));
+            }
+            let part = self
+                .round
+                .split_off(self.round.len().saturating_sub(BINDINGS_MAX));
+            if let Err(error) = self.commit_some_bindings(&part).await {
+                self.round.clear();
+                self.bindings_due = Some(Instant::now() + self.options.bindings_delay);
+                return Err(error);
+            }
+            if !all {
+                break;
+            }
+        }
+        self.bindings_due = match (self.round.is_empty(), self.dirty.is_empty()) {
+            (_, true) => None,
+            (true, false) => Some(Instant::now() + self.options.bindings_delay),
+            (false, false) => Some(Instant::now()),
+        };
+        Ok(())
+    }
+
+    async fn commit_some_bindings(&mut self, keys: &[AddressOfRecord]) -> Result<(), StoreError> {
+        let mut forget = Vec::new();
+        let mut rows = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.dirty.get(key.as_str()).map(Vec::as_slice) {
+                None => {}
+                Some([]) => forget.push(key.as_str()),
+                Some(list) => rows.push((key.as_str(), bindings::encode(list)?)),
+            }
+        }
+        let mut arguments = SqliteArguments::default();
+        let forget = serde_json::to_string(&forget).map_err(|_| StoreError::Corrupt("address"))?;
+        bind(&mut arguments, forget)?;
+        let count = rows.len();
+        for (key, text) in rows {
+            bind(&mut arguments, key)?;
+            bind(&mut arguments, text)?;
+        }
+        let sql = self.statements.bindings(count);
+        self.transact(sql, arguments).await?;
+        for key in keys {
+            self.dirty.remove(key.as_str());
+        }
+        self.counters.bindings.fetch_add(keys.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    async fn transact(
+        &mut self,
+        sql: Arc<str>,
+        arguments: SqliteArguments,
+    ) -> Result<(), StoreError> {
+        let start = Instant::now();
+        let done = sqlx::query_with(AssertSqlSafe(sql), arguments)
+            .execute(&mut self.connection)
+            .await;
+        match done {
+            Ok(_) => {
+                self.counters.committed(start.elapsed());
+                Ok(())
+            }
+            Err(error) => {
+                self.counters.failures.fetch_add(1, Relaxed);
+                // A full disk may have ended the transaction already: then this fails, rightly.
+                let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+                let error = StoreError::from(error);
+                tracing::error!(%error, "the database refused a transaction");
+                Err(error)
+            }
+        }
+    }
+
+    /// Mends what changes of the directory in another process left between two appends.
+    async fn sweep(&mut self) {
+        self.sweep_due = Instant::now() + SWEEP_PERIOD;
+        self.origins.turn(Instant::now());
+        if let Err(error) = self.try_sweep().await {
+            tracing::warn!(%error, "deliveries were not brought in step with the directory");
+        }
+    }
+
+    async fn try_sweep(&mut self) -> Result<(), StoreError> {
+        let (version,): (i64,) =
+            sqlx::query_as("SELECT value FROM counter WHERE name = 'directory'")
+                .fetch_one(&mut self.connection)
+                .await?;
+        if version == self.swept {
+            return Ok(());
+        }
+        let mut tx = self.connection.begin_with("BEGIN IMMEDIATE").await?;
+        sweep::removed_since(&mut tx, self.swept).await?;
+        sweep::hand_over(&mut tx).await?;
+        tx.commit().await?;
+        self.swept = version;
+        Ok(())
+    }
+
+    async fn finish(mut self) {
+        self.work.close();
+        while let Some(work) = self.work.recv().await {
+            self.inbox.push(work);
+            self.sort();
+        }
+        while !self.appends.is_empty() {
+            let rest = self.appends.split_off(self.appends.len().min(APPENDS_MAX));
+            // Each message in it has been answered by its callback.
+            let _ = self.commit_group().await;
+            self.appends = rest;
+        }
+        let marks = self.commit_spool(true).await;
+        let result = marks.and(self.commit_bindings(true).await);
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "closing the database");
+        }
+        for answer in self.flushes.into_iter().chain(self.closes) {
+            let _ = answer.send(result.clone());
+        }
+        drop(self.store);
+    }
+}
+
+/// One transaction's worth of appends, with numbers given.
+#[derive(Default)]
+struct Group {
+    messages: Vec<(MessageId, NewMessage)>,
+    done: Vec<(Done, MessageId)>,
+    origins: HashMap<Origin, MessageId>,
+    deliveries: Vec<(i64, MessageId)>,
+    waiting: Vec<(i64, MessageId)>,
+    fresh: i64,
+    duplicates: u64,
+}
+
+impl Group {
+    fn new(appends: Vec<Append>, known: &Origins, next_id: i64) -> Self {
+        let mut group = Self {
+            messages: Vec::with_capacity(appends.len()),
+            done: Vec::with_capacity(appends.len()),
+            ..Self::default()
+        };
+        for append in appends {
+            group.add(append, known, next_id);
+        }
+        group
+    }
+
+    fn add(&mut self, append: Append, known: &Origins, next_id: i64) {
+        let Append {
+            message,
+            devices,
+            done,
+        } = append;
+        let origin = message.origin;
+        let stored = known
+            .get(&origin)
+            .or_else(|| self.origins.get(&origin).copied());
+        if let Some(id) = stored {
+            self.duplicates += 1;
+            self.done.push((done, id));
+            return;
+        }
+        let id = MessageId(next_id + self.fresh);
+        self.fresh += 1;
+        self.origins.insert(origin, id);
+        self.done.push((done, id));
+        match devices.as_slice() {
+            [] => self.waiting.push((message.account.0, id)),
+            devices => self
+                .deliveries
+                .extend(devices.iter().map(|device| (device.0, id))),
+        }
+        self.messages.push((id, message));
+    }
+
+    /// In the order that [`Statements::spool`] names. Takes the messages out.
+    fn arguments(
+        &mut self,
+        marks: &[(DeviceId, MessageId)],
+    ) -> Result<SqliteArguments, StoreError> {
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(3 + 9 * self.messages.len(), 0);
+        bind(
+            &mut arguments,
+            pairs(marks.iter().map(|(device, id)| (device.0, id.0))),
+        )?;
+        bind(
+            &mut arguments,
+            pairs(self.deliveries.iter().map(|(d, id)| (*d, id.0))),
+        )?;
+        if !self.waiting.is_empty() {
+            bind(
+                &mut arguments,
+                pairs(self.waiting.iter().map(|(a, id)| (*a, id.0))),
+            )?;
+        }
+        for (id, message) in self.messages.drain(..) {
+            bind(&mut arguments, id.0)?;
+            bind(&mut arguments, message.from)?;
+            bind(&mut arguments, message.to.as_str())?;
+            bind(&mut arguments, message.account.0)?;
+            bind(&mut arguments, to_sql_ms(message.received_ms))?;
+            bind(&mut arguments, message.content_type)?;
+            bind(&mut arguments, message.headers)?;
+            bind(&mut arguments, message.body.as_ref())?;
+            bind(&mut arguments, message.origin.0.as_slice())?;
+        }
+        Ok(arguments)
+    }
+}
+
+fn bind<'q, T>(arguments: &mut SqliteArguments, value: T) -> Result<(), StoreError>
+where
+    T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    arguments
+        .add(value)
+        .map_err(|error| StoreError::from(sqlx::Error::Encode(error)))
+}
+
+/// `[[1,2],[3,4]]`
+fn pairs(pairs: impl Iterator<Item = (i64, i64)>) -> String {
+    let mut json = String::from("[");
+    for (i, (a, b)) in pairs.enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(json, "{comma}[{a},{b}]");
+    }
+    json.push(']');
+    json
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
