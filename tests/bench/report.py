@@ -43,6 +43,8 @@ def table(summary, targets):
             if row.get("undelivered"):
                 print(f"{'':16} {row['undelivered']} of them not at the other phone when the load ended")
     sections(summary)
+    for name, times in summary["restarts"].items():
+        print(f"{name} ended or refused phones {times} times and was started again")
     verdict(summary["ratios"], targets)
 
 

@@ -121,6 +121,7 @@ class Kamailio(Server):
         super().__init__(net.kamailio, net, workdir)
 
     def prepare(self, users):
+        self.users = users
         self._users(users)
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={DOMAIN}",
@@ -150,7 +151,8 @@ class Kamailio(Server):
         database.close()
 
     def command(self):
-        return ["kamailio", "-DD", "-E", "-m", "1024", "-M", "16",
+        # private memory is reserved, not resident; loading many users passes through it
+        return ["kamailio", "-DD", "-E", "-m", "1024", "-M", "16" if self.users <= 10000 else "256",
                 "-f", os.path.join(self.dir, "kamailio.cfg"), "-P", os.path.join(self.dir, "pid")]
 
 

@@ -42,6 +42,7 @@ STREAMS = [
 TARGETS = {
     "register": 0.5, "call": 0.5, "message": 1.0, "register_tls": 0.5, "register_tcp": 0.5,
     "message_tls": 0.7, "handshake_tls": 0.6, "bytes_per_contact": 1.0,
+    "bytes_per_connection_tls": 0.5,
 }
 
 
@@ -55,6 +56,7 @@ class Suite:
         self.servers = self._servers()
         self.results = {}       # load -> server -> list of figures
         self.extra = {}         # section -> server -> figures
+        self.restarts = {}
         self.started = time.time()
 
     def _servers(self):
@@ -88,8 +90,7 @@ class Suite:
         try:
             for server in self.servers:
                 report.progress(f"starting {server.name}")
-                server.start(USERS)
-                sipp.run("register", server, 2000, USERS, USERS, self.workdir)
+                self._start_registered(server)
             for number in range(self.rounds):
                 for row in udp:
                     key, kind, rate = row[:3]
@@ -116,18 +117,32 @@ class Suite:
         """Repeats a measurement that the machine's other work spoilt; keeps the quietest."""
         best = None
         for _ in range(1 + self.options.retries):
-            try:
-                figures = measure(server)
-            except RuntimeError as error:
-                figures = {"error": str(error), "ok": 0, "failed": 0, "other_pct": 0.0, "us": float("nan"),
-                           "times_ms": [], "per_s": 0.0, "resident_kb": 0}
+            figures = self._once(server, measure)
             if best is None or figures["other_pct"] < best["other_pct"]:
                 best = figures
             if best["other_pct"] <= NOISE_PCT:
                 break
-        if not server.alive():
-            raise servers.Failed(f"{server.name} ended during the load:\n{server.log_tail()}")
         return best
+
+    def _once(self, server, measure):
+        """One measurement; a server that ended under it is started again and measured anew."""
+        for _ in range(3):
+            try:
+                figures = measure(server)
+                if server.alive():
+                    return figures
+                error = "ended under the load"
+            except RuntimeError as failure:
+                error = str(failure)
+            report.progress(f"{server.name}: {error}; starting it again\n{server.log_tail(4)}")
+            self.restarts[server.name] = self.restarts.get(server.name, 0) + 1
+            server.stop()
+            self._start_registered(server)
+        raise servers.Failed(f"{server.name} does not survive the load: {error}")
+
+    def _start_registered(self, server):
+        server.start(USERS)
+        sipp.run("register", server, 2000, USERS, USERS, self.workdir)
 
     def each_fresh(self, section, measure):
         for server in self.servers:
@@ -149,7 +164,10 @@ class Suite:
         found = {}
         for transport in ("TCP", "TLS"):
             server.start(1000)
-            found[transport] = load.idle_connections(server, transport, self.options.connections)
+            count = self.options.connections
+            if transport == "TLS" and server.name == "Kamailio":
+                count = min(count, 2000)    # enough to divide by; its handshakes take minutes
+            found[transport] = load.idle_connections(server, transport, count)
             server.stop()
         return found
 
@@ -183,7 +201,11 @@ class Suite:
         memory = self.extra.get("memory", {})
         if len(memory) == 2 and all("bytes" in found for found in memory.values()):
             ratios["bytes_per_contact"] = round(memory["Sidetone"]["bytes"] / memory["Kamailio"]["bytes"], 3)
-        return {"ratios": ratios, "loads": loads, **self.extra, "rounds": self.rounds,
+        for transport in ("tcp", "tls"):
+            both = [self.extra.get("connections", {}).get(n, {}).get(transport.upper()) for n in ("Sidetone", "Kamailio")]
+            if all(both) and both[1]["bytes"] > 0:
+                ratios[f"bytes_per_connection_{transport}"] = round(both[0]["bytes"] / both[1]["bytes"], 3)
+        return {"ratios": ratios, "loads": loads, **self.extra, "restarts": self.restarts, "rounds": self.rounds,
                 "machine": machine(), "seconds": round(time.time() - self.started)}
 
 
