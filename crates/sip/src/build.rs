@@ -62,13 +62,25 @@ impl<'m> ResponseBuilder<'m> {
     #[must_use]
     pub fn new(request: &'m Message, status: u16, reason: &str) -> Self {
         let mut out = Vec::with_capacity(640);
-        let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
+        let reason = if reason.is_empty() {
+            reason_phrase(status)
+        } else {
+            reason
+        };
         // Writing into memory cannot fail.
         let _ = write!(out, "SIP/2.0 {status} ");
         put_value(&mut out, reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         let via = out.len() + b"Via: ".len();
-        let mut builder = Self { request, status, out, via, to: 0, server: true, body: None };
+        let mut builder = Self {
+            request,
+            status,
+            out,
+            via,
+            to: 0,
+            server: true,
+            body: None,
+        };
         builder.copy(HeaderName::Via);
         builder.copy(HeaderName::From);
         if builder.copy(HeaderName::To) {
@@ -98,7 +110,9 @@ impl<'m> ResponseBuilder<'m> {
     /// Adds a tag to To where it has none; not to 100 (RFC 3261 §8.2.6.2).
     #[must_use]
     pub fn to_tag(mut self, tag: &str) -> Self {
-        let wanted = self.status != 100 && self.to > 0 && !self.request.to().is_ok_and(|to| to.tag().is_some());
+        let wanted = self.status != 100
+            && self.to > 0
+            && !self.request.to().is_ok_and(|to| to.tag().is_some());
         if wanted {
             let text = [b";tag=", tag.as_bytes()].concat();
             self.out.splice(self.to..self.to, text);
@@ -110,7 +124,9 @@ impl<'m> ResponseBuilder<'m> {
     /// Marks the topmost Via with where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).
     #[must_use]
     pub fn received(mut self, source: SocketAddr) -> Self {
-        let Some(value) = self.request.value_ranges(HeaderName::Via).next() else { return self };
+        let Some(value) = self.request.value_ranges(HeaderName::Via).next() else {
+            return self;
+        };
         let mut place = self.via;
         let mut from = value.start;
         let before = self.out.len();

@@ -42,7 +42,12 @@ impl<'m> Edit<'m> {
     /// No changes yet.
     #[must_use]
     pub fn new(message: &'m Message) -> Self {
-        Self { message, patches: SmallVec::new(), text: SmallVec::new(), body: None }
+        Self {
+            message,
+            patches: SmallVec::new(),
+            text: SmallVec::new(),
+            body: None,
+        }
     }
 
     /// Replaces the Request-URI.
@@ -57,7 +62,10 @@ impl<'m> Edit<'m> {
     /// topmost Vias.
     pub fn insert_before(&mut self, name: HeaderName, line: &[u8]) -> &mut Self {
         let first = self.message.indices(name).next();
-        let place = first.map_or_else(|| self.message.after_vias(), |index| self.message.line_range(index).start);
+        let place = first.map_or_else(
+            || self.message.after_vias(),
+            |index| self.message.line_range(index).start,
+        );
         self.insert(place, line)
     }
 
@@ -76,7 +84,13 @@ impl<'m> Edit<'m> {
         let start = self.text.len();
         self.text.extend_from_slice(name.as_bytes());
         self.text.extend_from_slice(b": ");
-        self.text.extend(value.as_ref().iter().map(|octet| if matches!(octet, b'\r' | b'\n') { b' ' } else { *octet }));
+        self.text.extend(value.as_ref().iter().map(|octet| {
+            if matches!(octet, b'\r' | b'\n') {
+                b' '
+            } else {
+                *octet
+            }
+        }));
         self.text.extend_from_slice(b"\r\n");
         let place = self.message.head_len();
         self.push(place..place, start);
@@ -91,7 +105,11 @@ impl<'m> Edit<'m> {
     /// Repeated, it pops one value after the other.
     pub fn remove_first_value(&mut self, name: HeaderName) -> &mut Self {
         if let Some((index, range, last)) = self.first_left(name) {
-            let range = if last { self.message.line_range(index) } else { range };
+            let range = if last {
+                self.message.line_range(index)
+            } else {
+                range
+            };
             self.patch(range, b"");
         }
         self
@@ -101,7 +119,9 @@ impl<'m> Edit<'m> {
     fn first_left(&self, name: HeaderName) -> Option<(usize, Range<usize>, bool)> {
         for index in self.message.indices(name) {
             let field = self.message.value_range(index);
-            let mut values = Split::new(&self.message.bytes()[field.clone()]).map(|(at, _)| field.start + at).peekable();
+            let mut values = Split::new(&self.message.bytes()[field.clone()])
+                .map(|(at, _)| field.start + at)
+                .peekable();
             while let Some(start) = values.next() {
                 let next = values.peek().copied();
                 if !self.is_removed(start) {
@@ -113,7 +133,9 @@ impl<'m> Edit<'m> {
     }
 
     fn is_removed(&self, place: usize) -> bool {
-        self.patches.iter().any(|patch| patch.is_removal() && (patch.start..patch.end).contains(&place))
+        self.patches
+            .iter()
+            .any(|patch| patch.is_removal() && (patch.start..patch.end).contains(&place))
     }
 
     /// Removes every field of this name.
@@ -165,7 +187,9 @@ impl<'m> Edit<'m> {
             return self.append_field(name.as_str(), value);
         };
         let field = self.message.value_range(index);
-        let first = Split::new(&self.message.bytes()[field.clone()]).next().map_or(0..0, |(at, text)| at..at + text.len());
+        let first = Split::new(&self.message.bytes()[field.clone()])
+            .next()
+            .map_or(0..0, |(at, text)| at..at + text.len());
         self.replace_value(field.start + first.start..field.start + first.end, value)
     }
 
@@ -207,7 +231,10 @@ impl<'m> Edit<'m> {
     fn append_length(&mut self, length: usize) {
         let start = self.text.len();
         // Writing into memory cannot fail.
-        let _ = fmt::Write::write_fmt(&mut Text(&mut self.text), format_args!("Content-Length: {length}\r\n"));
+        let _ = fmt::Write::write_fmt(
+            &mut Text(&mut self.text),
+            format_args!("Content-Length: {length}\r\n"),
+        );
         let place = self.message.head_len();
         self.push(place..place, start);
     }
@@ -220,7 +247,11 @@ impl<'m> Edit<'m> {
     }
 
     fn push(&mut self, range: Range<usize>, text_start: usize) {
-        self.patches.push(Patch { start: range.start, end: range.end, text: (text_start, self.text.len()) });
+        self.patches.push(Patch {
+            start: range.start,
+            end: range.end,
+            text: (text_start, self.text.len()),
+        });
     }
 
     /// Appends the changed message to `out`. A Content-Length is added where there is none, so that what came in a
@@ -232,7 +263,9 @@ impl<'m> Edit<'m> {
         // Stable: insertions at a place come in the order of their calls, before a removal that begins there; of two
         // removals the longer covers the other.
         self.sort();
-        out.reserve(self.message.bytes().len() + self.text.len() + self.body.map_or(0, <[u8]>::len));
+        out.reserve(
+            self.message.bytes().len() + self.text.len() + self.body.map_or(0, <[u8]>::len),
+        );
         let mut cursor = 0;
         for patch in &self.patches {
             if patch.start < cursor {
@@ -248,7 +281,13 @@ impl<'m> Edit<'m> {
 
     /// Insertion sort: few patches, mostly in order already, and no allocation.
     fn sort(&mut self) {
-        let key = |patch: &Patch| (patch.start, patch.end > patch.start, std::cmp::Reverse(patch.end));
+        let key = |patch: &Patch| {
+            (
+                patch.start,
+                patch.end > patch.start,
+                std::cmp::Reverse(patch.end),
+            )
+        };
         for next in 1..self.patches.len() {
             let mut at = next;
             while at > 0 && key(&self.patches[at - 1]) > key(&self.patches[at]) {

@@ -18,7 +18,10 @@ const TOKEN: [bool; 256] = {
         #[allow(clippy::cast_possible_truncation)] // below 128
         let letter = octet as u8;
         table[octet] = letter.is_ascii_alphanumeric()
-            || matches!(letter, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+            || matches!(
+                letter,
+                b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~'
+            );
         octet += 1;
     }
     table
@@ -69,7 +72,9 @@ pub(crate) fn seconds(text: &[u8]) -> Option<u32> {
 
 /// A port: 1*DIGIT up to 65535.
 pub(crate) fn port(text: &[u8]) -> Result<u16, Malformed> {
-    number(text).and_then(|value| u16::try_from(value).ok()).ok_or(Malformed("port"))
+    number(text)
+        .and_then(|value| u16::try_from(value).ok())
+        .ok_or(Malformed("port"))
 }
 
 /// Where the quoted string ends whose opening quote is the first octet: the index after its closing quote.
@@ -90,7 +95,11 @@ pub(crate) fn utf8(text: &[u8]) -> Result<&str, Malformed> {
 
 /// Where `inner`, a part of `outer`, begins in it.
 pub(crate) fn offset_in(outer: &[u8], inner: &[u8]) -> usize {
-    inner.as_ptr().addr().saturating_sub(outer.as_ptr().addr()).min(outer.len())
+    inner
+        .as_ptr()
+        .addr()
+        .saturating_sub(outer.as_ptr().addr())
+        .min(outer.len())
 }
 
 #[cfg(test)]

@@ -17,6 +17,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_bytes: 65_536, headers: 128, via: 70, uri_bytes: 4_096 }
+        Self {
+            message_bytes: 65_536,
+            headers: 128,
+            via: 70,
+            uri_bytes: 4_096,
+        }
     }
 }

@@ -40,7 +40,9 @@ impl<'a> NameAddr<'a> {
     }
 
     fn bracketed(display: Option<&'a [u8]>, text: &'a [u8]) -> Result<Self, Malformed> {
-        let inner = text.strip_prefix(b"<").ok_or(Malformed("no '<' after the display name"))?;
+        let inner = text
+            .strip_prefix(b"<")
+            .ok_or(Malformed("no '<' after the display name"))?;
         let end = memchr::memchr(b'>', inner).ok_or(Malformed("no '>'"))?;
         Self::new(display, &inner[..end], trim(&inner[end + 1..]))
     }
@@ -56,14 +58,21 @@ impl<'a> NameAddr<'a> {
     }
 
     fn new(display: Option<&'a [u8]>, uri: &'a [u8], params: &'a [u8]) -> Result<Self, Malformed> {
-        if uri.iter().any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'"' | b'<')) {
+        if uri
+            .iter()
+            .any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'"' | b'<'))
+        {
             return Err(Malformed("character in URI"));
         }
         let uri = utf8(uri)?;
         split_scheme(uri)?;
         let params = Params::new(utf8(params)?);
         params.check()?;
-        Ok(Self { display, uri, params })
+        Ok(Self {
+            display,
+            uri,
+            params,
+        })
     }
 
     /// The URI in its parts.
@@ -90,7 +99,11 @@ impl<'a> NameAddr<'a> {
     #[must_use]
     pub fn expires(&self) -> Option<u32> {
         let value = self.params.get("expires")?;
-        Some(value.and_then(|text| seconds(text.as_bytes())).unwrap_or(3_600))
+        Some(
+            value
+                .and_then(|text| seconds(text.as_bytes()))
+                .unwrap_or(3_600),
+        )
     }
 }
 
@@ -110,10 +123,17 @@ fn bracket(value: &[u8]) -> Option<usize> {
 /// `qvalue`: 0 to 1 with at most three decimals.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() || decimals.len() > 3 || !decimals.bytes().all(|octet| octet.is_ascii_digit()) {
+    if whole.is_empty()
+        || decimals.len() > 3
+        || !decimals.bytes().all(|octet| octet.is_ascii_digit())
+    {
         return None;
     }
-    let fraction = decimals.bytes().chain(*b"000").take(3).fold(0, |sum, octet| sum * 10 + u16::from(octet - b'0'));
+    let fraction = decimals
+        .bytes()
+        .chain(*b"000")
+        .take(3)
+        .fold(0, |sum, octet| sum * 10 + u16::from(octet - b'0'));
     match whole.parse::<u16>().ok()? {
         0 => Some(fraction),
         1 if fraction == 0 => Some(1_000),
@@ -155,13 +175,22 @@ mod tests {
     fn every_form_of_an_address() {
         let quoted = parse("\"J \\\"R\\\" <x>\"\r\n <sip:j@a.example;lr> ; tag = 1 ;q=0.33");
         assert_eq!(quoted.display, Some(&b"J \\\"R\\\" <x>"[..]));
-        assert_eq!((quoted.uri, quoted.tag(), quoted.q()), ("sip:j@a.example;lr", Some("1"), Some(330)));
+        assert_eq!(
+            (quoted.uri, quoted.tag(), quoted.q()),
+            ("sip:j@a.example;lr", Some("1"), Some(330))
+        );
 
         let tokens = parse("caller<sip:c@e.example>;tag=3");
-        assert_eq!((tokens.display, tokens.uri), (Some(&b"caller"[..]), "sip:c@e.example"));
+        assert_eq!(
+            (tokens.display, tokens.uri),
+            (Some(&b"caller"[..]), "sip:c@e.example")
+        );
 
         let bare = parse("sip:v@e.example ;   tag    = 19n");
-        assert_eq!((bare.display, bare.uri, bare.tag()), (None, "sip:v@e.example", Some("19n")));
+        assert_eq!(
+            (bare.display, bare.uri, bare.tag()),
+            (None, "sip:v@e.example", Some("19n"))
+        );
 
         assert_eq!(parse("<tel:+1234>").uri, "tel:+1234");
         assert_eq!(parse("<http://www.example.com>;tag=x").tag(), Some("x"));
@@ -171,21 +200,43 @@ mod tests {
     #[test]
     fn refuses_broken_addresses() {
         for bad in [
-            "", "\"Mr. J. <sip:j@e.example>", "<sip:a@b", "\"x\" sip:a@b", "< sip:a@b >", "sip:a@b?Route=x", "a@b",
-            "<sip:a@b>x", "<sip:a@b>;;;;", "sip:a b@c", "<sip:a@b>;tag=\"x", "<<sip:a@b>>", "\"",
+            "",
+            "\"Mr. J. <sip:j@e.example>",
+            "<sip:a@b",
+            "\"x\" sip:a@b",
+            "< sip:a@b >",
+            "sip:a@b?Route=x",
+            "a@b",
+            "<sip:a@b>x",
+            "<sip:a@b>;;;;",
+            "sip:a b@c",
+            "<sip:a@b>;tag=\"x",
+            "<<sip:a@b>>",
+            "\"",
         ] {
             assert!(NameAddr::parse(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(NameAddr::parse(b"<sip:\xff@b>").is_err());
-        assert!(NameAddr::parse(b"\"\xff\" <sip:a@b>").is_ok(), "8-bit display names pass");
+        assert!(
+            NameAddr::parse(b"\"\xff\" <sip:a@b>").is_ok(),
+            "8-bit display names pass"
+        );
     }
 
     #[test]
     fn numbers_of_contacts() {
-        assert_eq!(parse("<sip:a@b>;expires=280297596632815").expires(), Some(u32::MAX));
+        assert_eq!(
+            parse("<sip:a@b>;expires=280297596632815").expires(),
+            Some(u32::MAX)
+        );
         assert_eq!(parse("<sip:a@b>;expires=never").expires(), Some(3_600));
         assert_eq!(parse("<sip:a@b>").expires(), None);
-        for (text, expected) in [("1", Some(1_000)), ("1.000", Some(1_000)), ("0.5", Some(500)), ("0", Some(0))] {
+        for (text, expected) in [
+            ("1", Some(1_000)),
+            ("1.000", Some(1_000)),
+            ("0.5", Some(500)),
+            ("0", Some(0)),
+        ] {
             assert_eq!(thousandths(text), expected);
         }
         for bad in ["1.1", "2", "0.1234", "-1", "", ".5", "0.x"] {

@@ -76,7 +76,11 @@ impl<'a> Params<'a> {
                 check_piece(piece, legal)?;
             }
         }
-        if rest.is_empty() { Ok(()) } else { Err(Malformed("parameters")) }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed("parameters"))
+        }
     }
 }
 
@@ -123,7 +127,10 @@ fn piece_end(text: &[u8]) -> usize {
 
 fn split_piece(piece: &str) -> (&str, Option<&str>) {
     match piece.split_once('=') {
-        Some((name, value)) => (name.trim_end_matches(LWS), Some(value.trim_start_matches(LWS))),
+        Some((name, value)) => (
+            name.trim_end_matches(LWS),
+            Some(value.trim_start_matches(LWS)),
+        ),
         None => (piece, None),
     }
 }
@@ -133,18 +140,29 @@ fn check_piece(piece: &str, legal: fn(&[u8]) -> bool) -> Result<(), Malformed> {
     if !legal(name.as_bytes()) {
         return Err(Malformed("parameter name"));
     }
-    let Some(value) = value.map(str::as_bytes) else { return Ok(()) };
+    let Some(value) = value.map(str::as_bytes) else {
+        return Ok(());
+    };
     let fits = match value.first() {
         Some(b'"') => quoted_end(value) == Some(value.len()),
-        _ => !value.iter().any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'"' | b'<' | b'>')),
+        _ => !value
+            .iter()
+            .any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'"' | b'<' | b'>')),
     };
-    if fits { Ok(()) } else { Err(Malformed("parameter value")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Malformed("parameter value"))
+    }
 }
 
 /// Without surrounding quotes; quoted-pairs inside stay as they are.
 #[must_use]
 pub fn unquote(value: &str) -> &str {
-    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
+    value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -153,7 +171,8 @@ mod tests {
 
     #[test]
     fn finds_values_whatever_the_white_space_case_and_quotes() {
-        let params = Params::new(" ; Branch =\r\n z9hG4bK;lr;+sip.instance=\"<urn:uuid:1;2>\" ;q=0.5");
+        let params =
+            Params::new(" ; Branch =\r\n z9hG4bK;lr;+sip.instance=\"<urn:uuid:1;2>\" ;q=0.5");
         assert_eq!(params.get("branch"), Some(Some("z9hG4bK")));
         assert_eq!(params.get("LR"), Some(None));
         assert_eq!(params.value("+sip.instance"), Some("<urn:uuid:1;2>"));
@@ -165,10 +184,26 @@ mod tests {
 
     #[test]
     fn tells_bad_parameters() {
-        for bad in [";;a", ";a=\"b", ";a b", ";a=b c", ";=x", "x", ";a;;", ";a=\"b\"c"] {
+        for bad in [
+            ";;a",
+            ";a=\"b",
+            ";a b",
+            ";a=b c",
+            ";=x",
+            "x",
+            ";a;;",
+            ";a=\"b\"c",
+        ] {
             assert!(Params::new(bad).check().is_err(), "{bad}");
         }
-        for good in ["", ";a", ";a=", ";a;", ";a=\"\\\"\"", ";received=2001:db8::9:1"] {
+        for good in [
+            "",
+            ";a",
+            ";a=",
+            ";a;",
+            ";a=\"\\\"\"",
+            ";received=2001:db8::9:1",
+        ] {
             assert!(Params::new(good).check().is_ok(), "{good}");
         }
     }

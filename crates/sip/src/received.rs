@@ -11,10 +11,18 @@ use crate::message::{Message, Split};
 use crate::{HeaderName, Via};
 
 /// Calls `patch` with each range of the message's octets to replace, in ascending order.
-pub(crate) fn patches(message: &Message, source: SocketAddr, mut patch: impl FnMut(Range<usize>, Arguments<'_>)) {
-    let Some(field) = message.value_ranges(HeaderName::Via).next() else { return };
+pub(crate) fn patches(
+    message: &Message,
+    source: SocketAddr,
+    mut patch: impl FnMut(Range<usize>, Arguments<'_>),
+) {
+    let Some(field) = message.value_ranges(HeaderName::Via).next() else {
+        return;
+    };
     let octets = message.bytes();
-    let Some((start, value)) = Split::new(&octets[field.clone()]).next() else { return };
+    let Some((start, value)) = Split::new(&octets[field.clone()]).next() else {
+        return;
+    };
     let Ok(via) = Via::parse(value) else { return };
     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
     let asked = via.params.has("rport");
@@ -30,11 +38,17 @@ pub(crate) fn patches(message: &Message, source: SocketAddr, mut patch: impl FnM
             told = true;
         }
     }
-    if !told && (asked || crate::host_ip(via.host).map(|ip: IpAddr| ip.to_canonical()) != Some(source.ip())) {
+    if !told
+        && (asked
+            || crate::host_ip(via.host).map(|ip: IpAddr| ip.to_canonical()) != Some(source.ip()))
+    {
         let end = field.start + start + value.len();
         // COMPAT(several phones): a Via that ends with ';' must not come to hold an empty parameter.
         let semicolon = if value.ends_with(b";") { "" } else { ";" };
-        patch(end..end, format_args!("{semicolon}received={}", source.ip()));
+        patch(
+            end..end,
+            format_args!("{semicolon}received={}", source.ip()),
+        );
     }
 }
 

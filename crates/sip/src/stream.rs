@@ -51,13 +51,22 @@ impl Framer {
     /// For a connection that the peer opened: a double CRLF is a ping.
     #[must_use]
     pub fn new() -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, whole: None, side: Side::Accepting, broken: false }
+        Self {
+            buffer: BytesMut::new(),
+            scanned: 0,
+            whole: None,
+            side: Side::Accepting,
+            broken: false,
+        }
     }
 
     /// For a connection that we opened: a CRLF answers our ping.
     #[must_use]
     pub fn connecting() -> Self {
-        Self { side: Side::Connecting, ..Self::new() }
+        Self {
+            side: Side::Connecting,
+            ..Self::new()
+        }
     }
 
     /// Takes in what was read. Call [`Framer::next`] until it gives `None` before the next push.
@@ -139,7 +148,9 @@ impl Framer {
             Err(_) => return Err(self.fail(513, "Message Too Large", limits.message_bytes)),
         };
         let length = match Length::of(&self.buffer[..end]) {
-            Length::Is(length) => usize::try_from(length).unwrap_or(usize::MAX).saturating_add(end),
+            Length::Is(length) => usize::try_from(length)
+                .unwrap_or(usize::MAX)
+                .saturating_add(end),
             Length::Bad => return Err(self.fail(400, "Bad Content-Length", end)),
             Length::Absent => return Err(self.fail(400, "Missing Content-Length", end)),
         };
@@ -158,14 +169,19 @@ impl Framer {
         // Read as a datagram so that a bad length hides nothing else; the code is the stream's.
         match Message::parse(head, Framing::Datagram, &Limits::default()) {
             Ok(message) => Rejected::new(status, reason, message),
-            Err(rejected) => Rejected { status, reason, partial: rejected.partial },
+            Err(rejected) => Rejected {
+                status,
+                reason,
+                partial: rejected.partial,
+            },
         }
     }
 }
 
 /// A start line begins with a token; a TLS record or other noise is told at once.
 fn could_begin(buffer: &[u8]) -> bool {
-    matches!(buffer, [first, ..] if crate::grammar::is_token(&[*first])) || matches!(buffer, [b'\r', ..])
+    matches!(buffer, [first, ..] if crate::grammar::is_token(&[*first]))
+        || matches!(buffer, [b'\r', ..])
 }
 
 #[cfg(test)]

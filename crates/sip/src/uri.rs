@@ -53,7 +53,10 @@ impl<'a> Uri<'a> {
     /// Where there is no scheme, or the rest of a SIP, SIPS or tel URI is not by the grammar.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         let (scheme, rest) = split_scheme(text)?;
-        if text.bytes().any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'<' | b'>' | b'"')) {
+        if text
+            .bytes()
+            .any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'<' | b'>' | b'"'))
+        {
             return Err(Malformed("character in URI"));
         }
         let uri = Self {
@@ -114,7 +117,8 @@ impl<'a> Uri<'a> {
         let end = rest.find(';').unwrap_or(rest.len());
         let number = &rest[..end];
         let phone = |octet: u8| {
-            octet.is_ascii_hexdigit() || matches!(octet, b'+' | b'*' | b'#' | b'-' | b'.' | b'(' | b')')
+            octet.is_ascii_hexdigit()
+                || matches!(octet, b'+' | b'*' | b'#' | b'-' | b'.' | b'(' | b')')
         };
         if number.is_empty() || !number.bytes().all(phone) {
             return Err(Malformed("telephone number"));
@@ -164,7 +168,9 @@ impl<'a> Uri<'a> {
 
 /// The scheme and what follows its colon.
 pub(crate) fn split_scheme(text: &str) -> Result<(Scheme, &str), Malformed> {
-    let (scheme, rest) = text.split_once(':').ok_or(Malformed("URI without scheme"))?;
+    let (scheme, rest) = text
+        .split_once(':')
+        .ok_or(Malformed("URI without scheme"))?;
     let octets = scheme.as_bytes();
     let legal = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.');
     if !octets.first().is_some_and(u8::is_ascii_alphabetic) || !octets.iter().all(legal) {
@@ -201,26 +207,39 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), Malformed> {
 }
 
 fn check_host(host: &str) -> Result<(), Malformed> {
-    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let legal = match inner {
         // RFC 5118 §4.10: three colons, a slip of the RFC 3261 grammar, are let through.
         Some(inner) => {
             inner.contains(':')
-                && inner.bytes().all(|octet| octet.is_ascii_hexdigit() || matches!(octet, b':' | b'.'))
+                && inner
+                    .bytes()
+                    .all(|octet| octet.is_ascii_hexdigit() || matches!(octet, b':' | b'.'))
         }
         // COMPAT(home networks): '_' in host names is not legal and is common.
         None => {
             !host.is_empty()
-                && host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_'))
+                && host.bytes().all(|octet| {
+                    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_')
+                })
         }
     };
-    if legal { Ok(()) } else { Err(Malformed("host")) }
+    if legal {
+        Ok(())
+    } else {
+        Err(Malformed("host"))
+    }
 }
 
 /// The address that a host text is, with or without brackets; `None` for names.
 #[must_use]
 pub fn host_ip(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
     bare.parse().ok().or_else(|| {
         let (left, right) = bare.split_once(":::")?; // RFC 5118 §4.10
         format!("{left}::{right}").parse().ok()
@@ -267,7 +286,10 @@ fn hex(digit: u8) -> u8 {
 pub fn escape_user(text: &str) -> Cow<'_, str> {
     let plain = |octet: u8| {
         octet.is_ascii_alphanumeric()
-            || matches!(octet, b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')')
+            || matches!(
+                octet,
+                b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')'
+            )
             || matches!(octet, b'&' | b'=' | b'+' | b'$' | b',' | b';' | b'?' | b'/')
     };
     if text.bytes().all(plain) {

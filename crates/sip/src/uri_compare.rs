@@ -49,11 +49,16 @@ fn same_any_case(a: &str, b: &str) -> bool {
 
 fn hosts_equal(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
-        || (a.starts_with('[') && b.starts_with('[') && host_ip(a).is_some_and(|ip| Some(ip) == host_ip(b)))
+        || (a.starts_with('[')
+            && b.starts_with('[')
+            && host_ip(a).is_some_and(|ip| Some(ip) == host_ip(b)))
 }
 
 fn find<'a>(params: Params<'a>, name: &str) -> Option<Option<&'a str>> {
-    params.iter().find(|(candidate, _)| same_any_case(candidate, name)).map(|(_, value)| value)
+    params
+        .iter()
+        .find(|(candidate, _)| same_any_case(candidate, name))
+        .map(|(_, value)| value)
 }
 
 fn params_equal(a: Params<'_>, b: Params<'_>) -> bool {
@@ -64,13 +69,18 @@ fn params_equal(a: Params<'_>, b: Params<'_>) -> bool {
         Some(other) => same_any_case(value.unwrap_or(""), other.unwrap_or("")),
         None => true,
     });
-    both_agree && SIGNIFICANT.iter().all(|name| find(a, name).is_some() == find(b, name).is_some())
+    both_agree
+        && SIGNIFICANT
+            .iter()
+            .all(|name| find(a, name).is_some() == find(b, name).is_some())
 }
 
 /// Each header of one is in the other, in any order.
 fn headers_equal(a: &str, b: &str) -> bool {
     fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
-        text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        text.split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
     fn within(a: &str, b: &str) -> bool {
         pairs(a).all(|(name, value)| {
@@ -92,7 +102,8 @@ fn tel_equal(a: &Uri<'_>, b: &Uri<'_>) -> bool {
     }
     let each_in = |a: Params<'_>, b: Params<'_>| {
         a.iter().all(|(name, value)| {
-            find(b, name).is_some_and(|other| same_any_case(value.unwrap_or(""), other.unwrap_or("")))
+            find(b, name)
+                .is_some_and(|other| same_any_case(value.unwrap_or(""), other.unwrap_or("")))
         })
     };
     digits(a.user).eq(digits(b.user)) && each_in(a.params, b.params) && each_in(b.params, a.params)

@@ -21,7 +21,10 @@ fn takes_a_uri_apart() {
     assert!(semicolon.params.is_empty());
 
     let tel = uri("tel:+1-201-555-0123;phone-context=example.com");
-    assert_eq!((tel.scheme, tel.user, tel.host), (Scheme::Tel, Some("+1-201-555-0123"), ""));
+    assert_eq!(
+        (tel.scheme, tel.user, tel.host),
+        (Scheme::Tel, Some("+1-201-555-0123"), "")
+    );
     assert_eq!(uri("urn:service:sos").scheme, Scheme::Other);
 }
 
@@ -29,15 +32,34 @@ fn takes_a_uri_apart() {
 fn address_and_port_are_told_apart() {
     assert_eq!(uri("sip:[2001:db8::10:5070]").port, None);
     assert_eq!(uri("sip:[2001:db8::10]:5070").port, Some(5070));
-    assert_eq!(host_ip("[2001:db8:::192.0.2.1]"), Some("2001:db8::192.0.2.1".parse().unwrap()));
+    assert_eq!(
+        host_ip("[2001:db8:::192.0.2.1]"),
+        Some("2001:db8::192.0.2.1".parse().unwrap())
+    );
     assert!(Uri::parse("sip:2001:db8::10").is_err());
 }
 
 #[test]
 fn refuses_what_is_no_uri() {
     for bad in [
-        "", "sip", "sip:", "sip:@host", "sip:a@", "sip:a@b:", "sip:a@b:99999", "sip:a@[::1", "sip:a b@c", "<sip:a@b>",
-        "1sip:a@b", "sip:a@b\r\n", "sip:a@b;;lr", "sip:a@b@c", "tel:", "tel:hello", "sip:a@[1]", "sip:a@b:5060x",
+        "",
+        "sip",
+        "sip:",
+        "sip:@host",
+        "sip:a@",
+        "sip:a@b:",
+        "sip:a@b:99999",
+        "sip:a@[::1",
+        "sip:a b@c",
+        "<sip:a@b>",
+        "1sip:a@b",
+        "sip:a@b\r\n",
+        "sip:a@b;;lr",
+        "sip:a@b@c",
+        "tel:",
+        "tel:hello",
+        "sip:a@[1]",
+        "sip:a@b:5060x",
     ] {
         assert!(Uri::parse(bad).is_err(), "{bad:?}");
     }
@@ -57,9 +79,15 @@ fn escapes() {
 #[test]
 fn equality_examples_of_rfc3261_19_1_4() {
     let equal = [
-        ("sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"),
+        (
+            "sip:%61lice@atlanta.com;transport=TCP",
+            "sip:alice@AtLanTa.CoM;Transport=tcp",
+        ),
         ("sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"),
-        ("sip:carol@chicago.com;newparam=5", "sip:carol@chicago.com;security=on"),
+        (
+            "sip:carol@chicago.com;newparam=5",
+            "sip:carol@chicago.com;security=on",
+        ),
         (
             "sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com",
             "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com",
@@ -73,22 +101,43 @@ fn equality_examples_of_rfc3261_19_1_4() {
         ("urn:service:sos", "URN:service:sos"),
     ];
     for (a, b) in equal {
-        assert!(uri(a).eq_3261(&uri(b)) && uri(b).eq_3261(&uri(a)), "{a} = {b}");
+        assert!(
+            uri(a).eq_3261(&uri(b)) && uri(b).eq_3261(&uri(a)),
+            "{a} = {b}"
+        );
     }
     let unequal = [
-        ("SIP:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"),
+        (
+            "SIP:ALICE@AtLanTa.CoM;Transport=udp",
+            "sip:alice@AtLanTa.CoM;Transport=UDP",
+        ),
         ("sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"),
         ("sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"),
-        ("sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"),
-        ("sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"),
+        (
+            "sip:bob@biloxi.com",
+            "sip:bob@biloxi.com:6000;transport=tcp",
+        ),
+        (
+            "sip:carol@chicago.com",
+            "sip:carol@chicago.com?Subject=next%20meeting",
+        ),
         ("sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"),
-        ("sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"),
+        (
+            "sip:carol@chicago.com;security=on",
+            "sip:carol@chicago.com;security=off",
+        ),
         ("sip:a@b", "sips:a@b"),
-        ("sip:null-%00-null@example.com", "sip:null-%00%00-null@example.com"),
+        (
+            "sip:null-%00-null@example.com",
+            "sip:null-%00%00-null@example.com",
+        ),
         ("sip:null-%00@example.com", "sip:null-@example.com"),
         ("tel:911;phone-context=a.example", "tel:911"),
     ];
     for (a, b) in unequal {
-        assert!(!uri(a).eq_3261(&uri(b)) && !uri(b).eq_3261(&uri(a)), "{a} ≠ {b}");
+        assert!(
+            !uri(a).eq_3261(&uri(b)) && !uri(b).eq_3261(&uri(a)),
+            "{a} ≠ {b}"
+        );
     }
 }

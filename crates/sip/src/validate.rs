@@ -20,7 +20,8 @@ pub fn request(message: &Message) -> Result<(), Rejected> {
 /// # Errors
 /// With the answer code that fits: 400 or 416.
 pub fn request_within(message: &Message, limits: &Limits) -> Result<(), Rejected> {
-    check_request(message, limits).map_err(|(status, reason)| Rejected::new(status, reason, message.clone()))
+    check_request(message, limits)
+        .map_err(|(status, reason)| Rejected::new(status, reason, message.clone()))
 }
 
 /// Whether a response can be used at all; one that cannot is dropped (RFC 4475 §3.1.2.5).
@@ -36,10 +37,15 @@ pub fn response(message: &Message) -> Result<(), Malformed> {
 fn check_request(message: &Message, limits: &Limits) -> Verdict {
     check_common(message, limits)?;
     check_uri(message.request_uri())?;
-    if message.cseq().is_ok_and(|cseq| cseq.method_text != message.method_text()) {
+    if message
+        .cseq()
+        .is_ok_and(|cseq| cseq.method_text != message.method_text())
+    {
         return Err((400, "CSeq Method Mismatch"));
     }
-    message.max_forwards().map_err(|_| (400, "Bad Max-Forwards"))?;
+    message
+        .max_forwards()
+        .map_err(|_| (400, "Bad Max-Forwards"))?;
     message.expires().map_err(|_| (400, "Bad Expires"))?;
     check_addresses(message, HeaderName::Path, "Bad Path")
 }
@@ -47,9 +53,24 @@ fn check_request(message: &Message, limits: &Limits) -> Verdict {
 fn check_common(message: &Message, limits: &Limits) -> Verdict {
     check_single(message)?;
     check_vias(message, limits)?;
-    message.from().map_err(|_| (400, missing_or(message, HeaderName::From, "Missing From", "Bad From")))?;
-    message.to().map_err(|_| (400, missing_or(message, HeaderName::To, "Missing To", "Bad To")))?;
-    message.cseq().map_err(|_| (400, missing_or(message, HeaderName::CSeq, "Missing CSeq", "Bad CSeq")))?;
+    message.from().map_err(|_| {
+        (
+            400,
+            missing_or(message, HeaderName::From, "Missing From", "Bad From"),
+        )
+    })?;
+    message.to().map_err(|_| {
+        (
+            400,
+            missing_or(message, HeaderName::To, "Missing To", "Bad To"),
+        )
+    })?;
+    message.cseq().map_err(|_| {
+        (
+            400,
+            missing_or(message, HeaderName::CSeq, "Missing CSeq", "Bad CSeq"),
+        )
+    })?;
     if message.call_id().is_empty() {
         return Err((400, "Missing Call-ID"));
     }
@@ -60,7 +81,12 @@ fn check_common(message: &Message, limits: &Limits) -> Verdict {
     check_addresses(message, HeaderName::RecordRoute, "Bad Record-Route")
 }
 
-fn missing_or(message: &Message, name: HeaderName, missing: &'static str, bad: &'static str) -> &'static str {
+fn missing_or(
+    message: &Message,
+    name: HeaderName,
+    missing: &'static str,
+    bad: &'static str,
+) -> &'static str {
     if message.has(name) { bad } else { missing }
 }
 

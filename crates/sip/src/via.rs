@@ -35,10 +35,15 @@ impl<'a> Via<'a> {
     pub fn parse(value: &'a [u8]) -> Result<Self, Malformed> {
         let text = utf8(trim(value))?;
         let (name, rest) = text.split_once('/').ok_or(Malformed("Via protocol"))?;
-        let (version, rest) = rest.split_once('/').ok_or(Malformed("Via protocol version"))?;
+        let (version, rest) = rest
+            .split_once('/')
+            .ok_or(Malformed("Via protocol version"))?;
         let protocol = text[..name.len() + 1 + version.len()].trim_ascii();
         let rest = rest.trim_ascii_start();
-        let end = rest.bytes().position(is_lws).ok_or(Malformed("Via without sent-by"))?;
+        let end = rest
+            .bytes()
+            .position(is_lws)
+            .ok_or(Malformed("Via without sent-by"))?;
         let (transport, rest) = rest.split_at(end);
         for part in [name, version, transport] {
             if !is_token(part.trim_ascii().as_bytes()) {
@@ -49,20 +54,29 @@ impl<'a> Via<'a> {
         let (host, port) = sent_by_parts(sent_by.trim_ascii())?;
         let params = Params::new(params);
         params.check()?;
-        Ok(Self { protocol, transport, host, port, params })
+        Ok(Self {
+            protocol,
+            transport,
+            host,
+            port,
+            params,
+        })
     }
 
     /// The branch; empty counts as none.
     #[must_use]
     pub fn branch(&self) -> Option<&'a str> {
-        self.params.value("branch").filter(|branch| !branch.is_empty())
+        self.params
+            .value("branch")
+            .filter(|branch| !branch.is_empty())
     }
 
     /// Whether the branch identifies a transaction by RFC 3261 §17.2.3: the cookie and something after it.
     #[must_use]
     pub fn has_magic_branch(&self) -> bool {
         self.branch().is_some_and(|branch| {
-            branch.len() > BRANCH_COOKIE.len() && branch.as_bytes().starts_with(BRANCH_COOKIE.as_bytes())
+            branch.len() > BRANCH_COOKIE.len()
+                && branch.as_bytes().starts_with(BRANCH_COOKIE.as_bytes())
         })
     }
 
@@ -94,7 +108,10 @@ fn sent_by_parts(text: &str) -> Result<(&str, Option<u16>), Malformed> {
     let (host, digits) = text.rsplit_once(':').ok_or(Malformed("Via sent-by"))?;
     let (host, none) = host_port(host.trim_ascii_end())?;
     match none {
-        None => Ok((host, Some(crate::grammar::port(digits.trim_ascii_start().as_bytes())?))),
+        None => Ok((
+            host,
+            Some(crate::grammar::port(digits.trim_ascii_start().as_bytes())?),
+        )),
         Some(_) => Err(Malformed("Via sent-by")),
     }
 }
@@ -105,28 +122,57 @@ mod tests {
 
     #[test]
     fn white_space_anywhere() {
-        let via = Via::parse(b"SIP  /   2.0\r\n /UDP\r\n    192.0.2.2 : 5062 ; branch =\r\n z9hG4bKx;rport").unwrap();
-        assert_eq!((via.transport, via.host, via.port), ("UDP", "192.0.2.2", Some(5062)));
+        let via = Via::parse(
+            b"SIP  /   2.0\r\n /UDP\r\n    192.0.2.2 : 5062 ; branch =\r\n z9hG4bKx;rport",
+        )
+        .unwrap();
+        assert_eq!(
+            (via.transport, via.host, via.port),
+            ("UDP", "192.0.2.2", Some(5062))
+        );
         assert_eq!((via.branch(), via.rport()), (Some("z9hG4bKx"), Some(None)));
         assert!(via.has_magic_branch());
     }
 
     #[test]
     fn addresses_and_parameters() {
-        let via = Via::parse(b"SIP/2.0/TLS [2001:db8::9:1]:5061;received=[2001:db8::9:255];rport=99;branch=z9hG4bK").unwrap();
+        let via = Via::parse(
+            b"SIP/2.0/TLS [2001:db8::9:1]:5061;received=[2001:db8::9:255];rport=99;branch=z9hG4bK",
+        )
+        .unwrap();
         assert_eq!((via.host, via.port), ("[2001:db8::9:1]", Some(5061)));
         assert_eq!(via.received(), Some("2001:db8::9:255".parse().unwrap()));
         assert_eq!(via.rport(), Some(Some(99)));
         assert!(!via.has_magic_branch());
-        assert_eq!(Via::parse(b"SIP/2.0/UDP [2001:db8::9:1];received=2001:db8::9").unwrap().port, None);
-        assert_eq!(Via::parse(b"SIP/2.0/UDP h;maddr=224.2.0.1;ttl=16").unwrap().maddr(), Some("224.2.0.1"));
+        assert_eq!(
+            Via::parse(b"SIP/2.0/UDP [2001:db8::9:1];received=2001:db8::9")
+                .unwrap()
+                .port,
+            None
+        );
+        assert_eq!(
+            Via::parse(b"SIP/2.0/UDP h;maddr=224.2.0.1;ttl=16")
+                .unwrap()
+                .maddr(),
+            Some("224.2.0.1")
+        );
     }
 
     #[test]
     fn refuses_broken_values() {
         for bad in [
-            "", "SIP/2.0", "SIP/2.0/UDP", "SIP/2.0/UDP ;branch=x", "SIP/2.0/UDP h;;x", "SIP/2.0/UDP a b", "/2.0/UDP h",
-            "SIP/2.0/UDP h:x", "SIP/2.0/UDP h:5060:1", "SIP/2.0/U DP h", "SIP/2.0/UDP [::1", "SIP/2.0/UDP h : 1 : 2",
+            "",
+            "SIP/2.0",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP ;branch=x",
+            "SIP/2.0/UDP h;;x",
+            "SIP/2.0/UDP a b",
+            "/2.0/UDP h",
+            "SIP/2.0/UDP h:x",
+            "SIP/2.0/UDP h:5060:1",
+            "SIP/2.0/U DP h",
+            "SIP/2.0/UDP [::1",
+            "SIP/2.0/UDP h : 1 : 2",
         ] {
             assert!(Via::parse(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -28,7 +28,12 @@ pub(crate) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(buf: &'a [u8]) -> Self {
-        Self { buf, at: 0, bare_lf: false, bare_cr: false }
+        Self {
+            buf,
+            at: 0,
+            bare_lf: false,
+            bare_cr: false,
+        }
     }
 
     /// The next line as it stands; `None` where no further line ends.
@@ -50,7 +55,11 @@ impl<'a> Lines<'a> {
                 }
             };
             self.at = end + length;
-            return Some(Line { start, end, next: self.at });
+            return Some(Line {
+                start,
+                end,
+                next: self.at,
+            });
         }
     }
 

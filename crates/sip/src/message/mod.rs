@@ -137,7 +137,11 @@ impl Message {
     /// The method of a request as on the wire; empty for responses.
     #[must_use]
     pub fn method_text(&self) -> &str {
-        let end = if self.start.request { self.start.first_end } else { 0 };
+        let end = if self.start.request {
+            self.start.first_end
+        } else {
+            0
+        };
         self.text(0..at(end))
     }
 
@@ -148,7 +152,11 @@ impl Message {
     }
 
     pub(crate) fn request_uri_range(&self) -> Range<usize> {
-        if self.start.request { at(self.start.second.0)..at(self.start.second.1) } else { 0..0 }
+        if self.start.request {
+            at(self.start.second.0)..at(self.start.second.1)
+        } else {
+            0..0
+        }
     }
 
     fn text(&self, range: Range<usize>) -> &str {
@@ -164,7 +172,11 @@ impl Message {
     /// The reason phrase of a response; empty for requests.
     #[must_use]
     pub fn reason_phrase(&self) -> &[u8] {
-        if self.start.request { b"" } else { &self.bytes[at(self.start.second.0)..at(self.start.second.1)] }
+        if self.start.request {
+            b""
+        } else {
+            &self.bytes[at(self.start.second.0)..at(self.start.second.1)]
+        }
     }
 
     /// Whether a header field of this name is there.
@@ -176,7 +188,9 @@ impl Message {
     /// The value of the first field of this name: trimmed, raw (it may hold folding).
     #[must_use]
     pub fn header(&self, name: HeaderName) -> Option<&[u8]> {
-        self.value_ranges(name).next().map(|range| &self.bytes[range])
+        self.value_ranges(name)
+            .next()
+            .map(|range| &self.bytes[range])
     }
 
     /// As [`Message::header`], by a name in any case; of a known name all its forms are found.
@@ -210,19 +224,27 @@ impl Message {
     /// The values of a list header, across its fields, in order: lists are split at commas outside quotes and
     /// brackets. Not for headers that are no lists (Date, Authorization, Subject …).
     pub fn values(&self, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-        self.value_ranges(name).flat_map(|range| Split::new(&self.bytes[range]).map(|(_, value)| value))
+        self.value_ranges(name)
+            .flat_map(|range| Split::new(&self.bytes[range]).map(|(_, value)| value))
     }
 
     /// Whole values of the fields of this name.
     pub(crate) fn value_ranges(&self, name: HeaderName) -> impl Iterator<Item = Range<usize>> {
         let slots = if self.has(name) { &self.slots[..] } else { &[] };
-        slots.iter().filter(move |slot| slot.name == name).map(|slot| at(slot.value)..at(slot.value_end))
+        slots
+            .iter()
+            .filter(move |slot| slot.name == name)
+            .map(|slot| at(slot.value)..at(slot.value_end))
     }
 
     /// Indices of the fields of this name.
     pub(crate) fn indices(&self, name: HeaderName) -> impl Iterator<Item = usize> {
         let slots = if self.has(name) { &self.slots[..] } else { &[] };
-        slots.iter().enumerate().filter(move |(_, slot)| slot.name == name).map(|(index, _)| index)
+        slots
+            .iter()
+            .enumerate()
+            .filter(move |(_, slot)| slot.name == name)
+            .map(|(index, _)| index)
     }
 
     pub(crate) fn value_range(&self, index: usize) -> Range<usize> {
@@ -230,7 +252,10 @@ impl Message {
     }
 
     pub(crate) fn line_range(&self, index: usize) -> Range<usize> {
-        let end = self.slots.get(index + 1).map_or(self.head_end, |next| next.start);
+        let end = self
+            .slots
+            .get(index + 1)
+            .map_or(self.head_end, |next| next.start);
         at(self.slots[index].start)..at(end)
     }
 

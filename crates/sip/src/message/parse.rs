@@ -32,7 +32,11 @@ struct Parser<'a> {
     defect: Option<Defect>,
 }
 
-pub(super) fn message(mut buf: Bytes, framing: Framing, limits: &Limits) -> Result<Message, Rejected> {
+pub(super) fn message(
+    mut buf: Bytes,
+    framing: Framing,
+    limits: &Limits,
+) -> Result<Message, Rejected> {
     skip_line_ends(&mut buf);
     let oversize = buf.len() > limits.message_bytes.min(OFFSET_MAX);
     buf.truncate(OFFSET_MAX);
@@ -44,11 +48,26 @@ pub(super) fn message(mut buf: Bytes, framing: Framing, limits: &Limits) -> Resu
     parser.headers();
     let body = parser.lines.at;
     let end = parser.body_end(body, framing);
-    let Parser { slots, present, head_end, defect, lines, .. } = parser;
+    let Parser {
+        slots,
+        present,
+        head_end,
+        defect,
+        lines,
+        ..
+    } = parser;
     let bare_lf = lines.bare_lf;
     buf.truncate(end);
     let head_end = offset(head_end);
-    let message = Message { bytes: buf, slots, present, start, head_end, body: offset(body), bare_lf };
+    let message = Message {
+        bytes: buf,
+        slots,
+        present,
+        start,
+        head_end,
+        body: offset(body),
+        bare_lf,
+    };
     match defect {
         None => Ok(message),
         Some((status, reason)) => Err(Rejected::new(status, reason, message)),
@@ -57,7 +76,10 @@ pub(super) fn message(mut buf: Bytes, framing: Framing, limits: &Limits) -> Resu
 
 /// RFC 3261 §7.5: CRLFs before the start line are ignored.
 fn skip_line_ends(buf: &mut Bytes) {
-    let leading = buf.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count();
+    let leading = buf
+        .iter()
+        .take_while(|octet| matches!(octet, b'\r' | b'\n'))
+        .count();
     if leading > 0 {
         buf.advance(leading);
     }
@@ -66,8 +88,14 @@ fn skip_line_ends(buf: &mut Bytes) {
 impl Rejected {
     /// Keeps as much of the message as an answer may be made from.
     pub(crate) fn new(status: u16, reason: &'static str, message: Message) -> Self {
-        let answerable = message.is_request() && message.method() != Some(Method::Ack) && message.top_via().is_ok();
-        Self { status, reason, partial: answerable.then(|| Box::new(message)) }
+        let answerable = message.is_request()
+            && message.method() != Some(Method::Ack)
+            && message.top_via().is_ok();
+        Self {
+            status,
+            reason,
+            partial: answerable.then(|| Box::new(message)),
+        }
     }
 }
 
@@ -95,7 +123,10 @@ impl<'a> Parser<'a> {
             return StartLine::request(Method::Other, 0, (0, 0));
         };
         let text = &self.buf[..line.end];
-        if text.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/")) {
+        if text
+            .get(..4)
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"))
+        {
             self.status_line(text)
         } else {
             self.request_line(text)
@@ -127,7 +158,9 @@ impl<'a> Parser<'a> {
             return;
         }
         match version.get(..4) {
-            Some(prefix) if prefix.eq_ignore_ascii_case(b"SIP/") => self.fail(505, "Version Not Supported"),
+            Some(prefix) if prefix.eq_ignore_ascii_case(b"SIP/") => {
+                self.fail(505, "Version Not Supported")
+            }
             _ => self.fail(400, "Bad Request Line"),
         }
     }
@@ -201,7 +234,11 @@ impl<'a> Parser<'a> {
             self.length.merge(value);
         }
         // An empty value begins where the line ends.
-        let value_start = if value.is_empty() { line.end } else { line.start + offset_in(text, value) };
+        let value_start = if value.is_empty() {
+            line.end
+        } else {
+            line.start + offset_in(text, value)
+        };
         self.present |= name.bit();
         self.slots.push(Slot {
             start: offset(line.start),
@@ -239,6 +276,12 @@ impl<'a> Parser<'a> {
 
 impl StartLine {
     fn request(method: Method, first_end: u32, second: (u32, u32)) -> Self {
-        Self { request: true, method, status: 0, first_end, second }
+        Self {
+            request: true,
+            method,
+            status: 0,
+            first_end,
+            second,
+        }
     }
 }

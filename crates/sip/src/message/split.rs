@@ -14,7 +14,10 @@ pub(crate) struct Split<'a> {
 
 impl<'a> Split<'a> {
     pub(crate) fn new(whole: &'a [u8]) -> Self {
-        Self { whole, at: (!whole.is_empty()).then_some(0) }
+        Self {
+            whole,
+            at: (!whole.is_empty()).then_some(0),
+        }
     }
 }
 
@@ -56,13 +59,18 @@ mod tests {
     use super::*;
 
     fn split(text: &str) -> Vec<&str> {
-        Split::new(text.as_bytes()).map(|(_, value)| std::str::from_utf8(value).unwrap()).collect()
+        Split::new(text.as_bytes())
+            .map(|(_, value)| std::str::from_utf8(value).unwrap())
+            .collect()
     }
 
     #[test]
     fn splits_outside_quotes_and_brackets_only() {
         assert_eq!(split("a, b\r\n ,c"), ["a", "b", "c"]);
-        assert_eq!(split("\"x, \\\", y\" <sip:a,b@c>, <sip:d>"), ["\"x, \\\", y\" <sip:a,b@c>", "<sip:d>"]);
+        assert_eq!(
+            split("\"x, \\\", y\" <sip:a,b@c>, <sip:d>"),
+            ["\"x, \\\", y\" <sip:a,b@c>", "<sip:d>"]
+        );
         assert_eq!(split("a,,b,"), ["a", "", "b", ""]);
         assert_eq!(split("\"open, b"), ["\"open, b"]);
         assert_eq!(split("<open, b"), ["<open, b"]);

@@ -19,7 +19,10 @@ pub struct CSeq<'a> {
 
 impl<'a> CSeq<'a> {
     fn parse(value: &'a [u8]) -> Result<Self, Malformed> {
-        let gap = value.iter().position(|octet| is_lws(*octet)).ok_or(Malformed("CSeq"))?;
+        let gap = value
+            .iter()
+            .position(|octet| is_lws(*octet))
+            .ok_or(Malformed("CSeq"))?;
         let number = number(&value[..gap])
             .and_then(|number| u32::try_from(number).ok())
             .filter(|number| *number < 1 << 31)
@@ -28,7 +31,11 @@ impl<'a> CSeq<'a> {
         if !is_token(method) {
             return Err(Malformed("CSeq method"));
         }
-        Ok(Self { number, method: Method::parse(method), method_text: utf8(method)? })
+        Ok(Self {
+            number,
+            method: Method::parse(method),
+            method_text: utf8(method)?,
+        })
     }
 }
 
@@ -87,7 +94,9 @@ impl Message {
     pub fn max_forwards(&self) -> Result<Option<u8>, Malformed> {
         let value = self.header(HeaderName::MaxForwards);
         let narrow = |value| number(value).and_then(|number| u8::try_from(number).ok());
-        value.map(|value| narrow(value).ok_or(Malformed("Max-Forwards"))).transpose()
+        value
+            .map(|value| narrow(value).ok_or(Malformed("Max-Forwards")))
+            .transpose()
     }
 
     /// Expires in seconds, where there is one; more than 2³²−1 is taken as that.
@@ -95,7 +104,9 @@ impl Message {
     /// # Errors
     /// Where it is no number.
     pub fn expires(&self) -> Result<Option<u32>, Malformed> {
-        self.header(HeaderName::Expires).map(|value| seconds(value).ok_or(Malformed("Expires"))).transpose()
+        self.header(HeaderName::Expires)
+            .map(|value| seconds(value).ok_or(Malformed("Expires")))
+            .transpose()
     }
 
     /// All Contact values.
@@ -119,7 +130,10 @@ impl Message {
     }
 
     /// All values of a header that lists addresses.
-    pub fn addresses(&self, name: HeaderName) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> {
+    pub fn addresses(
+        &self,
+        name: HeaderName,
+    ) -> impl Iterator<Item = Result<NameAddr<'_>, Malformed>> {
         self.values(name).map(NameAddr::parse)
     }
 
@@ -131,6 +145,8 @@ impl Message {
 
     /// The tokens of a list header such as Supported or Require; what is not text is passed over.
     pub fn option_tags(&self, name: HeaderName) -> impl Iterator<Item = &str> {
-        self.values(name).filter_map(|value| utf8(value).ok()).filter(|tag| !tag.is_empty())
+        self.values(name)
+            .filter_map(|value| utf8(value).ok())
+            .filter(|tag| !tag.is_empty())
     }
 }
