@@ -117,8 +117,9 @@ class Server:
 class Kamailio(Server):
     name = "Kamailio"
 
-    def __init__(self, net, workdir):
+    def __init__(self, net, workdir, memory="qm"):
         super().__init__(net.kamailio, net, workdir)
+        self.memory = memory
 
     def prepare(self, users):
         self.users = users
@@ -152,7 +153,7 @@ class Kamailio(Server):
 
     def command(self):
         # private memory is reserved, not resident; loading many users passes through it
-        return ["kamailio", "-DD", "-E", "-m", "1024", "-M", "16" if self.users <= 10000 else "256",
+        return ["kamailio", "-DD", "-E", "-x", self.memory, "-X", self.memory, "-m", "1024", "-M", "16" if self.users <= 10000 else "256",
                 "-f", os.path.join(self.dir, "kamailio.cfg"), "-P", os.path.join(self.dir, "pid")]
 
 

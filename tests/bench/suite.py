@@ -63,7 +63,7 @@ class Suite:
         chosen = self.options.servers.split(",")
         found = []
         if "kamailio" in chosen:
-            found.append(servers.Kamailio(self.net, self.workdir))
+            found.append(servers.Kamailio(self.net, self.workdir, self.options.peer_memory))
         if "sidetone" in chosen:
             binary = servers.sidetone_binary()
             if not os.access(binary, os.X_OK):
@@ -205,7 +205,7 @@ class Suite:
             both = [self.extra.get("connections", {}).get(n, {}).get(transport.upper()) for n in ("Sidetone", "Kamailio")]
             if all(both) and both[1]["bytes"] > 0:
                 ratios[f"bytes_per_connection_{transport}"] = round(both[0]["bytes"] / both[1]["bytes"], 3)
-        return {"ratios": ratios, "loads": loads, **self.extra, "restarts": self.restarts, "rounds": self.rounds,
+        return {"ratios": ratios, "loads": loads, **self.extra, "restarts": self.restarts, "rounds": self.rounds, "peer_memory": self.options.peer_memory,
                 "machine": machine(), "seconds": round(time.time() - self.started)}
 
 
