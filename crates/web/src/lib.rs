@@ -1,1 +1,35 @@
-//! HTTP: health, metrics, login, SIP over WebSocket.
+//! HTTP: health, metrics, login, set-up, and SIP over WebSocket.
+//!
+//! *Invariant*: nothing here knows SIP. A WebSocket connection is handed over
+//! as bytes in and bytes out ([`SipOverWebSocket`]), and accounts are asked
+//! through [`Accounts`]; this crate owns its own data shapes on the wire.
+
+#![warn(missing_docs)]
+
+mod accounts;
+mod attempts;
+mod auth;
+mod health;
+mod jwt_ring;
+mod openapi;
+mod page;
+mod password;
+mod problem;
+mod reset;
+mod security_headers;
+mod serve;
+mod setup;
+mod state;
+mod store_accounts;
+mod tokens;
+mod websocket;
+
+pub use accounts::{Accounts, Administrator, Answer, Login, Session, SetUp, Unavailable};
+pub use health::{Metrics, Readiness};
+pub use password::{hash_password, verify_password};
+pub use serve::{Bounds, Listeners, serve};
+pub use setup::{new_setup_token, token_hash};
+pub use state::{Settings, State, Web, router};
+pub use store_accounts::{StoreAccounts, setup_token, token_seed};
+pub use tokens::{Claims, Tokens};
+pub use websocket::{Closed, Inbound, Peer, SipOverWebSocket};

@@ -1,0 +1,132 @@
+//! What every route can reach, and the table of routes.
+//!
+//! *Invariant*: a route exists only here, so that the table below and the
+//! OpenAPI document can be laid side by side.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{get, post};
+use tokio::sync::watch;
+
+use crate::accounts::Accounts;
+use crate::attempts::Attempts;
+use crate::health::{Metrics, Readiness};
+use crate::tokens::Tokens;
+use crate::websocket::SipOverWebSocket;
+use crate::{auth, health, openapi, page, reset, security_headers, setup, websocket};
+
+/// The largest request body, in bytes: everything here is a short form.
+const BODY_BYTES: usize = 64 * 1024;
+/// A request that takes longer than this is answered 408.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+
+/// What an administrator may choose about the web.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The domains served; the first completes an address without one.
+    pub domains: Vec<String>,
+    /// Origins whose pages may open `/sip`, besides our own host.
+    pub origins: Vec<String>,
+    /// Whether `/metrics` answers peers that are not on loopback.
+    pub metrics_anywhere: bool,
+    /// The longest SIP message over WebSocket, in bytes.
+    pub message_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            domains: vec!["localhost".to_owned()],
+            origins: Vec::new(),
+            metrics_anywhere: false,
+            message_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// The parts that the web is put together from.
+pub struct Web {
+    /// What an administrator may choose.
+    pub settings: Settings,
+    /// The directory of accounts.
+    pub accounts: Arc<dyn Accounts>,
+    /// Who takes SIP over WebSocket.
+    pub sip: Arc<dyn SipOverWebSocket>,
+    /// Signs and checks access tokens.
+    pub tokens: Tokens,
+    /// Says whether the store and the listeners are up.
+    pub readiness: Readiness,
+    /// The Prometheus text.
+    pub metrics: Metrics,
+    /// Sources that rate limits do not count.
+    pub exempt: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    /// Becomes true when the server closes.
+    pub closing: watch::Receiver<bool>,
+}
+
+/// What routes share.
+pub type State = Arc<Shared>;
+
+/// [`Web`] and what it remembers between requests.
+pub struct Shared {
+    pub(crate) web: Web,
+    pub(crate) by_source: Mutex<Attempts<IpAddr>>,
+    pub(crate) by_account: Mutex<Attempts<String>>,
+}
+
+impl From<Web> for State {
+    fn from(web: Web) -> State {
+        Arc::new(Shared {
+            web,
+            by_source: Mutex::new(Attempts::new(20, Duration::from_secs(6))),
+            by_account: Mutex::new(Attempts::new(10, Duration::from_secs(30))),
+        })
+    }
+}
+
+/// Every route of the server.
+pub fn router(state: State) -> axum::Router {
+    axum::Router::new()
+        .route("/", get(page::index))
+        .route("/assets/sidetone.css", get(page::style))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/setup", get(setup::form).post(setup::submit))
+        .route("/reset", get(reset::form).post(reset::submit))
+        .route("/sip", get(websocket::upgrade))
+        .route("/api/v1/auth/login", post(auth::login))
+        .route("/api/v1/auth/refresh", post(auth::refresh))
+        .route("/api/v1/me", get(auth::me))
+        .route("/api/v1/openapi.json", get(openapi::document))
+        .fallback(page::not_found)
+        .method_not_allowed_fallback(page::method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(in_time))
+        .layer(middleware::from_fn(security_headers::add))
+        .with_state(state)
+}
+
+/// A body that trickles in must not hold a connection for ever.
+async fn in_time(
+    request: axum::extract::Request,
+    next: middleware::Next,
+) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
+}
+
+/// Unix time in milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
