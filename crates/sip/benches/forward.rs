@@ -45,8 +45,11 @@ fn forward(message: &Message, out: &mut Vec<u8>) {
 /// The typed headers that a stateful proxy reads.
 fn read(message: &Message) -> usize {
     let via = message.top_via().unwrap();
-    let tags = message.from().unwrap().tag().is_some() as usize + message.to().unwrap().tag().is_some() as usize;
-    tags + via.branch().unwrap().len() + message.cseq().unwrap().number as usize + message.call_id().len()
+    let tags = message.from().unwrap().tag().is_some() as usize
+        + message.to().unwrap().tag().is_some() as usize;
+    tags + via.branch().unwrap().len()
+        + message.cseq().unwrap().number as usize
+        + message.call_id().len()
 }
 
 struct Measure {
@@ -70,7 +73,11 @@ fn measure(mut work: impl FnMut()) -> Measure {
     }
     let allocations = region.change().allocations + region.change().reallocations;
     rounds.sort_by(f64::total_cmp);
-    Measure { fastest_ns: rounds[0], median_ns: rounds[ROUNDS / 2], allocations }
+    Measure {
+        fastest_ns: rounds[0],
+        median_ns: rounds[ROUNDS / 2],
+        allocations,
+    }
 }
 
 fn main() -> ExitCode {
@@ -81,16 +88,49 @@ fn main() -> ExitCode {
     let mut out = Vec::with_capacity(2_048);
     let message = parse(&shared, &limits);
     let results = [
-        ("parse", measure(|| drop(black_box(parse(black_box(&octets), &limits))))),
-        ("read typed headers", measure(|| _ = black_box(read(black_box(&message))))),
-        ("validate", measure(|| sidetone_sip::validate::request(black_box(&message)).unwrap())),
-        ("edit and write", measure(|| forward(black_box(&message), &mut out))),
-        ("parse, edit, write", measure(|| forward(&parse(black_box(&octets), &limits), &mut out))),
+        (
+            "parse",
+            measure(|| drop(black_box(parse(black_box(&octets), &limits)))),
+        ),
+        (
+            "read typed headers",
+            measure(|| _ = black_box(read(black_box(&message)))),
+        ),
+        (
+            "validate",
+            measure(|| sidetone_sip::validate::request(black_box(&message)).unwrap()),
+        ),
+        (
+            "edit and write",
+            measure(|| forward(black_box(&message), &mut out)),
+        ),
+        (
+            "parse, edit, write",
+            measure(|| forward(&parse(black_box(&octets), &limits), &mut out)),
+        ),
     ];
-    println!("{:20} {:>8} {:>8}   allocations in {}", "ns per message", "fastest", "median", MESSAGES as usize * ROUNDS);
-    for (name, Measure { fastest_ns, median_ns, allocations }) in &results {
+    println!(
+        "{:20} {:>8} {:>8}   allocations in {}",
+        "ns per message",
+        "fastest",
+        "median",
+        MESSAGES as usize * ROUNDS
+    );
+    for (
+        name,
+        Measure {
+            fastest_ns,
+            median_ns,
+            allocations,
+        },
+    ) in &results
+    {
         println!("{name:20} {fastest_ns:8.0} {median_ns:8.0}   {allocations}");
     }
     let none = results.iter().all(|(_, measure)| measure.allocations == 0);
-    if none { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if none {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

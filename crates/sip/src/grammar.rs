@@ -5,8 +5,6 @@
 use crate::Malformed;
 
 /// Linear white space, folding included (RFC 3261 §25.1 LWS).
-pub(crate) const LWS: [char; 4] = [' ', '\t', '\r', '\n'];
-
 pub(crate) const fn is_lws(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
 }
@@ -26,6 +24,31 @@ const TOKEN: [bool; 256] = {
     }
     table
 };
+
+const NOT_IN_URI: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet <= b' ' as usize {
+        table[octet] = true;
+        octet += 1;
+    }
+    table[0x7f] = true;
+    table[b'<' as usize] = true;
+    table[b'>' as usize] = true;
+    table[b'"' as usize] = true;
+    table
+};
+
+/// Whether an octet is in the text that no URI holds: controls, white space, `<`, `>`, `"`.
+pub(crate) fn breaks_uri(text: &[u8]) -> bool {
+    text.iter().any(|&octet| NOT_IN_URI[usize::from(octet)])
+}
+
+/// The text before and after the first of this ASCII character.
+pub(crate) fn cut(text: &str, octet: u8) -> Option<(&str, &str)> {
+    let at = memchr::memchr(octet, text.as_bytes())?;
+    Some((&text[..at], &text[at + 1..]))
+}
 
 /// `token` of RFC 3261 §25.1: at least one octet.
 pub(crate) fn is_token(text: &[u8]) -> bool {
@@ -52,6 +75,18 @@ pub(crate) fn trim_end(mut text: &[u8]) -> &[u8] {
         text = rest;
     }
     text
+}
+
+pub(crate) fn trim_text(text: &str) -> &str {
+    trim_text_end(trim_text_start(text))
+}
+
+pub(crate) fn trim_text_start(text: &str) -> &str {
+    &text[text.len() - trim_start(text.as_bytes()).len()..]
+}
+
+pub(crate) fn trim_text_end(text: &str) -> &str {
+    &text[..trim_end(text.as_bytes()).len()]
 }
 
 /// `1*DIGIT`, saturating: an overlarge number is large, never a small one (RFC 4475 §3.1.2.4).

@@ -3,7 +3,7 @@
 //! *Invariant*: the parameters after the URI belong to the header, those inside `<>` to the URI (RFC 3261 §20.10).
 
 use crate::Malformed;
-use crate::grammar::{quoted_end, seconds, trim, trim_start, utf8};
+use crate::grammar::{breaks_uri, quoted_end, seconds, trim, trim_start, utf8};
 use crate::params::Params;
 use crate::uri::{Uri, split_scheme};
 
@@ -58,10 +58,7 @@ impl<'a> NameAddr<'a> {
     }
 
     fn new(display: Option<&'a [u8]>, uri: &'a [u8], params: &'a [u8]) -> Result<Self, Malformed> {
-        if uri
-            .iter()
-            .any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'"' | b'<'))
-        {
+        if breaks_uri(uri) {
             return Err(Malformed("character in URI"));
         }
         let uri = utf8(uri)?;

@@ -3,7 +3,9 @@
 //! *Invariant*: the text is empty or begins with `;`; scanning never fails, `check` says whether it is by the grammar.
 
 use crate::Malformed;
-use crate::grammar::{LWS, is_token, quoted_end};
+use crate::grammar::{
+    breaks_uri, cut, is_token, quoted_end, trim_text, trim_text_end, trim_text_start,
+};
 
 /// Parameters as they stand on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,9 +106,9 @@ impl<'a> Iterator for ParamIter<'a> {
 
 /// The next parameter, trimmed, and what follows it.
 fn next_piece(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_start_matches(LWS).strip_prefix(';')?;
+    let text = trim_text_start(text).strip_prefix(';')?;
     let end = piece_end(text.as_bytes());
-    Some((text[..end].trim_matches(LWS), &text[end..]))
+    Some((trim_text(&text[..end]), &text[end..]))
 }
 
 /// A `;` in a quoted string ends nothing; an unterminated string takes the rest.
@@ -126,11 +128,8 @@ fn piece_end(text: &[u8]) -> usize {
 }
 
 fn split_piece(piece: &str) -> (&str, Option<&str>) {
-    match piece.split_once('=') {
-        Some((name, value)) => (
-            name.trim_end_matches(LWS),
-            Some(value.trim_start_matches(LWS)),
-        ),
+    match cut(piece, b'=') {
+        Some((name, value)) => (trim_text_end(name), Some(trim_text_start(value))),
         None => (piece, None),
     }
 }
@@ -145,9 +144,7 @@ fn check_piece(piece: &str, legal: fn(&[u8]) -> bool) -> Result<(), Malformed> {
     };
     let fits = match value.first() {
         Some(b'"') => quoted_end(value) == Some(value.len()),
-        _ => !value
-            .iter()
-            .any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'"' | b'<' | b'>')),
+        _ => !breaks_uri(value),
     };
     if fits {
         Ok(())

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::Malformed;
-use crate::grammar::port;
+use crate::grammar::{breaks_uri, cut, port};
 use crate::params::Params;
 
 #[path = "uri_compare.rs"]
@@ -53,10 +53,7 @@ impl<'a> Uri<'a> {
     /// Where there is no scheme, or the rest of a SIP, SIPS or tel URI is not by the grammar.
     pub fn parse(text: &'a str) -> Result<Self, Malformed> {
         let (scheme, rest) = split_scheme(text)?;
-        if text
-            .bytes()
-            .any(|octet| matches!(octet, 0..=b' ' | 0x7f | b'<' | b'>' | b'"'))
-        {
+        if breaks_uri(text.as_bytes()) {
             return Err(Malformed("character in URI"));
         }
         let uri = Self {
@@ -81,16 +78,16 @@ impl<'a> Uri<'a> {
     /// The user part may hold `;`, `?` and `/` (RFC 4475 §3.1.1.9), so it is cut off first, at the first `@`:
     /// the grammar has no other place for one.
     fn sip(mut self, rest: &'a str) -> Result<Self, Malformed> {
-        let rest = match rest.split_once('@') {
+        let rest = match cut(rest, b'@') {
             Some((userinfo, rest)) => {
                 self.set_userinfo(userinfo)?;
                 rest
             }
             None => rest,
         };
-        let end = rest.find([';', '?']).unwrap_or(rest.len());
+        let end = memchr::memchr2(b';', b'?', rest.as_bytes()).unwrap_or(rest.len());
         (self.host, self.port) = host_port(&rest[..end])?;
-        let (params, headers) = match rest[end..].split_once('?') {
+        let (params, headers) = match cut(&rest[end..], b'?') {
             Some((params, headers)) => (params, Some(headers)),
             None => (&rest[end..], None),
         };
@@ -101,7 +98,7 @@ impl<'a> Uri<'a> {
     }
 
     fn set_userinfo(&mut self, userinfo: &'a str) -> Result<(), Malformed> {
-        let (user, password) = match userinfo.split_once(':') {
+        let (user, password) = match cut(userinfo, b':') {
             Some((user, password)) => (user, Some(password)),
             None => (userinfo, None),
         };
@@ -114,7 +111,7 @@ impl<'a> Uri<'a> {
     }
 
     fn tel(mut self, rest: &'a str) -> Result<Self, Malformed> {
-        let end = rest.find(';').unwrap_or(rest.len());
+        let end = memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len());
         let number = &rest[..end];
         let phone = |octet: u8| {
             octet.is_ascii_hexdigit()
@@ -168,9 +165,7 @@ impl<'a> Uri<'a> {
 
 /// The scheme and what follows its colon.
 pub(crate) fn split_scheme(text: &str) -> Result<(Scheme, &str), Malformed> {
-    let (scheme, rest) = text
-        .split_once(':')
-        .ok_or(Malformed("URI without scheme"))?;
+    let (scheme, rest) = cut(text, b':').ok_or(Malformed("URI without scheme"))?;
     let octets = scheme.as_bytes();
     let legal = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.');
     if !octets.first().is_some_and(u8::is_ascii_alphabetic) || !octets.iter().all(legal) {
@@ -194,8 +189,8 @@ pub(crate) fn split_scheme(text: &str) -> Result<(Scheme, &str), Malformed> {
 /// Where the host or the port is not by the grammar.
 pub fn host_port(text: &str) -> Result<(&str, Option<u16>), Malformed> {
     let end = match text.as_bytes() {
-        [b'[', ..] => text.find(']').ok_or(Malformed("IPv6 reference"))? + 1,
-        _ => text.find(':').unwrap_or(text.len()),
+        [b'[', ..] => memchr::memchr(b']', text.as_bytes()).ok_or(Malformed("IPv6 reference"))? + 1,
+        _ => memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len()),
     };
     let (host, rest) = text.split_at(end);
     check_host(host)?;

@@ -3,6 +3,7 @@
 //! *Invariant*: the relation is symmetric; it is not transitive, nor can it be by the RFC.
 
 use super::{Scheme, Uri, host_ip, unescaped};
+use crate::grammar::cut;
 use crate::params::Params;
 
 /// Parameters that must be in both URIs or in neither. RFC 3261 §19.1.4 names user, ttl, method and maddr in the
@@ -80,7 +81,7 @@ fn headers_equal(a: &str, b: &str) -> bool {
     fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
         text.split('&')
             .filter(|pair| !pair.is_empty())
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|pair| cut(pair, b'=').unwrap_or((pair, "")))
     }
     fn within(a: &str, b: &str) -> bool {
         pairs(a).all(|(name, value)| {
@@ -110,7 +111,7 @@ fn tel_equal(a: &Uri<'_>, b: &Uri<'_>) -> bool {
 }
 
 fn other_equal(a: &str, b: &str) -> bool {
-    match (a.split_once(':'), b.split_once(':')) {
+    match (cut(a, b':'), cut(b, b':')) {
         (Some((scheme_a, rest_a)), Some((scheme_b, rest_b))) => {
             scheme_a.eq_ignore_ascii_case(scheme_b) && rest_a == rest_b
         }

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::Malformed;
-use crate::grammar::{is_lws, is_token, trim, utf8};
+use crate::grammar::{cut, is_lws, is_token, trim, utf8};
 use crate::params::Params;
 use crate::uri::{host_ip, host_port};
 
@@ -34,10 +34,8 @@ impl<'a> Via<'a> {
     /// Where the value is not by the grammar of RFC 3261 §25.1 `via-parm`.
     pub fn parse(value: &'a [u8]) -> Result<Self, Malformed> {
         let text = utf8(trim(value))?;
-        let (name, rest) = text.split_once('/').ok_or(Malformed("Via protocol"))?;
-        let (version, rest) = rest
-            .split_once('/')
-            .ok_or(Malformed("Via protocol version"))?;
+        let (name, rest) = cut(text, b'/').ok_or(Malformed("Via protocol"))?;
+        let (version, rest) = cut(rest, b'/').ok_or(Malformed("Via protocol version"))?;
         let protocol = text[..name.len() + 1 + version.len()].trim_ascii();
         let rest = rest.trim_ascii_start();
         let end = rest
@@ -50,7 +48,8 @@ impl<'a> Via<'a> {
                 return Err(Malformed("Via protocol"));
             }
         }
-        let (sent_by, params) = rest.split_at(rest.find(';').unwrap_or(rest.len()));
+        let (sent_by, params) =
+            rest.split_at(memchr::memchr(b';', rest.as_bytes()).unwrap_or(rest.len()));
         let (host, port) = sent_by_parts(sent_by.trim_ascii())?;
         let params = Params::new(params);
         params.check()?;

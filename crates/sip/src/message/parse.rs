@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::lines::{Length, Line, Lines, split_name};
 use super::{Framing, Message, Rejected, Slot, StartLine};
-use crate::grammar::{is_token, number, offset_in, trim, utf8};
+use crate::grammar::{breaks_uri, is_token, number, offset_in, trim, utf8};
 use crate::{HeaderName, Limits, Method};
 
 type Defect = (u16, &'static str);
@@ -166,10 +166,9 @@ impl<'a> Parser<'a> {
     }
 
     fn check_uri(&mut self, uri: &[u8]) {
-        let bad = |octet: &u8| matches!(octet, 0..=b' ' | 0x7f | b'<' | b'>' | b'"');
         if uri.len() > self.limits.uri_bytes {
             self.fail(414, "Request-URI Too Long");
-        } else if uri.is_empty() || uri.iter().any(bad) || utf8(uri).is_err() {
+        } else if uri.is_empty() || breaks_uri(uri) || utf8(uri).is_err() {
             self.fail(400, "Bad Request-URI");
         }
     }
