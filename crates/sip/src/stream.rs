@@ -140,12 +140,13 @@ impl Framer {
             return Err(self.fail(400, "Not SIP", 0));
         }
         let end = match head_end(&self.buffer, self.scanned) {
-            Ok(end) => end,
+            // The verdict must not depend on how the octets were cut.
+            Ok(end) if end <= limits.message_bytes => end,
             Err(scanned) if self.buffer.len() <= limits.message_bytes => {
                 self.scanned = scanned;
                 return Ok(());
             }
-            Err(_) => return Err(self.fail(513, "Message Too Large", limits.message_bytes)),
+            _ => return Err(self.fail(513, "Message Too Large", limits.message_bytes)),
         };
         let length = match Length::of(&self.buffer[..end]) {
             Length::Is(length) => usize::try_from(length)

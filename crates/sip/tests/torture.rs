@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
-use sidetone_sip::{Contact, Edit, Frame, Framer, Framing, Limits, Message, Rejected, ResponseBuilder, Uri, validate};
+use sidetone_sip::{
+    Contact, Edit, Frame, Framer, Framing, Limits, Message, Rejected, ResponseBuilder, Uri,
+    validate,
+};
 
 fn datagram(octets: Vec<u8>) -> Result<Message, Rejected> {
     Message::parse(Bytes::from(octets), Framing::Datagram, &Limits::default())
@@ -37,16 +40,26 @@ fn survives_forwarding(message: &Message) {
     let again = Message::parse(Bytes::from(out), Framing::Stream, &Limits::default()).unwrap();
     validate::request(&again).unwrap();
     assert_eq!(again.body(), message.body());
-    assert_eq!((again.request_uri(), again.call_id()), (message.request_uri(), message.call_id()));
+    assert_eq!(
+        (again.request_uri(), again.call_id()),
+        (message.request_uri(), message.call_id())
+    );
 }
 
 /// A refusal that can be answered gives an answer that parses and goes back where the request came from.
 fn answer(rejected: &Rejected) {
-    let Some(partial) = &rejected.partial else { return };
-    let octets = ResponseBuilder::new(partial, rejected.status, rejected.reason).to_tag("t").finish();
+    let Some(partial) = &rejected.partial else {
+        return;
+    };
+    let octets = ResponseBuilder::new(partial, rejected.status, rejected.reason)
+        .to_tag("t")
+        .finish();
     let response = Message::parse(octets, Framing::Stream, &Limits::default()).unwrap();
     assert_eq!(response.status(), Some(rejected.status));
-    assert_eq!(response.top_via().unwrap().branch(), partial.top_via().unwrap().branch());
+    assert_eq!(
+        response.top_via().unwrap().branch(),
+        partial.top_via().unwrap().branch()
+    );
 }
 
 fn usable_response(octets: Vec<u8>) -> bool {
@@ -63,7 +76,10 @@ fn usable_response(octets: Vec<u8>) -> bool {
 }
 
 fn codes(case: &Value) -> Vec<u64> {
-    case["codes"].as_array().map(|codes| codes.iter().filter_map(Value::as_u64).collect()).unwrap_or_default()
+    case["codes"]
+        .as_array()
+        .map(|codes| codes.iter().filter_map(Value::as_u64).collect())
+        .unwrap_or_default()
 }
 
 fn corpus() -> PathBuf {
@@ -71,7 +87,11 @@ fn corpus() -> PathBuf {
 }
 
 fn cases(file: &Path) -> Vec<Value> {
-    serde_json::from_slice::<Value>(&std::fs::read(file).unwrap()).unwrap().as_array().unwrap().clone()
+    serde_json::from_slice::<Value>(&std::fs::read(file).unwrap())
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .clone()
 }
 
 fn name(case: &Value) -> &str {
@@ -98,7 +118,11 @@ fn own_corpus() {
             other => panic!("unknown kind {other}"),
         };
         if !right {
-            wrong.push(format!("{} ({kind}): {:?}", name(case), datagram(octets.clone()).err()));
+            wrong.push(format!(
+                "{} ({kind}): {:?}",
+                name(case),
+                datagram(octets.clone()).err()
+            ));
         }
         if let Some(expected) = case.get("check") {
             check(name(case), &datagram(octets).unwrap(), expected);
@@ -113,10 +137,14 @@ fn check(name: &str, message: &Message, expected: &Value) {
         let to = message.to().unwrap();
         let uri = || Uri::parse(message.request_uri()).unwrap();
         let equals = |other: &Value| {
-            to.parse_uri().unwrap().eq_3261(&Uri::parse(other.as_str().unwrap()).unwrap())
+            to.parse_uri()
+                .unwrap()
+                .eq_3261(&Uri::parse(other.as_str().unwrap()).unwrap())
         };
         let found: Value = match what.as_str() {
-            "call_id" => String::from_utf8(message.call_id().to_vec()).unwrap().into(),
+            "call_id" => String::from_utf8(message.call_id().to_vec())
+                .unwrap()
+                .into(),
             "cseq" => message.cseq().unwrap().number.into(),
             "from_tag" => message.from().unwrap().tag().unwrap().into(),
             "to_tag" => to.tag().unwrap().into(),
@@ -131,8 +159,20 @@ fn check(name: &str, message: &Message, expected: &Value) {
                 Contact::Addr(address) => address.uri.into(),
                 Contact::Star => "*".into(),
             },
-            "to_equals" => if equals(value) { value.clone() } else { Value::Null },
-            "to_differs" => if equals(value) { Value::Null } else { value.clone() },
+            "to_equals" => {
+                if equals(value) {
+                    value.clone()
+                } else {
+                    Value::Null
+                }
+            }
+            "to_differs" => {
+                if equals(value) {
+                    Value::Null
+                } else {
+                    value.clone()
+                }
+            }
             other => panic!("unknown check {other}"),
         };
         assert_eq!(&found, value, "{name}: {what}");
@@ -141,8 +181,12 @@ fn check(name: &str, message: &Message, expected: &Value) {
 
 fn vectors() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder = std::env::var_os("SIDETONE_VECTORS").map_or_else(|| root.join("../shared/vectors"), |given| root.join(given));
-    folder.join("sip/manifest.json").exists().then(|| folder.join("sip"))
+    let folder = std::env::var_os("SIDETONE_VECTORS")
+        .map_or_else(|| root.join("../shared/vectors"), |given| root.join(given));
+    folder
+        .join("sip/manifest.json")
+        .exists()
+        .then(|| folder.join("sip"))
 }
 
 #[test]
@@ -178,7 +222,10 @@ fn rfc4475_and_rfc5118() {
 /// is framed parses.
 #[test]
 fn framing_is_independent_of_segments() {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(corpus())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "sip"));
     for path in files {
         let octets = std::fs::read(&path).unwrap();
@@ -204,9 +251,13 @@ fn frames(octets: &[u8], size: usize) -> Vec<Result<Frame, u16>> {
     }
     for frame in found.iter().flatten() {
         if let Frame::Message(octets) = frame
-            && let Err(rejected) = Message::parse(octets.clone(), Framing::Stream, &Limits::default())
+            && let Err(rejected) =
+                Message::parse(octets.clone(), Framing::Stream, &Limits::default())
         {
-            assert!(!rejected.reason.contains("Content-Length"), "framer and parser disagree");
+            assert!(
+                !rejected.reason.contains("Content-Length"),
+                "framer and parser disagree"
+            );
         }
     }
     found
