@@ -94,7 +94,7 @@ impl<'m> ResponseBuilder<'m> {
     fn copy(&mut self, name: HeaderName) -> bool {
         let before = self.out.len();
         let request = self.request;
-        for range in request.value_ranges(name) {
+        for range in request.value_ranges(name).filter(|range| !range.is_empty()) {
             put_field(&mut self.out, name.as_str(), &request.bytes()[range]);
         }
         self.out.len() > before
@@ -124,7 +124,7 @@ impl<'m> ResponseBuilder<'m> {
     /// Marks the topmost Via with where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).
     #[must_use]
     pub fn received(mut self, source: SocketAddr) -> Self {
-        let Some(value) = self.request.value_ranges(HeaderName::Via).next() else {
+        let Some(value) = self.request.first_filled(HeaderName::Via) else {
             return self;
         };
         let mut place = self.via;

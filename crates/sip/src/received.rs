@@ -16,7 +16,7 @@ pub(crate) fn patches(
     source: SocketAddr,
     mut patch: impl FnMut(Range<usize>, Arguments<'_>),
 ) {
-    let Some(field) = message.value_ranges(HeaderName::Via).next() else {
+    let Some(field) = message.first_filled(HeaderName::Via) else {
         return;
     };
     let octets = message.bytes();

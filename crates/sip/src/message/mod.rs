@@ -237,6 +237,11 @@ impl Message {
             .map(|slot| at(slot.value)..at(slot.value_end))
     }
 
+    /// The first field of this name that has a value: the same one that `values` begins with.
+    pub(crate) fn first_filled(&self, name: HeaderName) -> Option<Range<usize>> {
+        self.value_ranges(name).find(|range| !range.is_empty())
+    }
+
     /// Indices of the fields of this name.
     pub(crate) fn indices(&self, name: HeaderName) -> impl Iterator<Item = usize> {
         let slots = if self.has(name) { &self.slots[..] } else { &[] };
