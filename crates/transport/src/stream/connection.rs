@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::outbox::Outbox;
-use super::scratch::{self, Scratch, WIRE_BYTES};
+use super::scratch::{self, Inbound, WIRE_BYTES};
 use super::session::Session;
 
 /// An incomplete record, or handshake message, that may wait for its end.
@@ -149,12 +149,12 @@ impl Connection {
         let Some(secured) = &self.secured else {
             return self.send(bytes).map_err(|e| self.fail(&e));
         };
-        scratch::with(|scratch| {
+        scratch::records(|records| {
             let Secured {
                 session, partial, ..
             } = &mut *secured.borrow_mut();
-            session.encrypt(partial, bytes, &mut scratch.records)?;
-            self.send(&scratch.records)
+            session.encrypt(partial, bytes, records)?;
+            self.send(records)
         })
         .map_err(|e| self.fail(&e))
     }
@@ -206,12 +206,9 @@ impl Connection {
         let Some(secured) = &self.secured else {
             return Ok(());
         };
-        scratch::with(|scratch| {
-            let Scratch { plain, records, .. } = scratch;
-            secured
-                .borrow_mut()
-                .session
-                .receive(&mut [], plain, records)?;
+        scratch::records(|records| {
+            let session = &mut secured.borrow_mut().session;
+            session.receive(&mut [], &mut Vec::new(), records)?;
             self.send(records)
         })
     }
@@ -282,40 +279,42 @@ impl Connection {
     }
 
     fn read_once(&self, sink: &mut dyn FnMut(&[u8])) -> io::Result<usize> {
-        scratch::with(|scratch| match &self.secured {
+        scratch::inbound(|Inbound { wire, plain }| match &self.secured {
             None => {
-                let count = self.read_into(&mut scratch.wire)?;
+                let count = self.read_into(wire)?;
                 if count > 0 {
-                    sink(&scratch.wire[..count]);
+                    sink(&wire[..count]);
                 }
                 Ok(count)
             }
-            Some(secured) => self.read_records(secured, scratch, sink),
+            Some(secured) => {
+                let peer_closed = self.read_records(secured, wire, plain)?;
+                if !plain.is_empty() {
+                    sink(plain);
+                }
+                if peer_closed {
+                    self.close();
+                }
+                Ok(plain.len())
+            }
         })
     }
 
+    /// Reads, decrypts, and sends what TLS itself has to say; true when the peer has
+    /// ended the session.
     fn read_records(
         &self,
         secured: &RefCell<Secured>,
-        scratch: &mut Scratch,
-        sink: &mut dyn FnMut(&[u8]),
-    ) -> io::Result<usize> {
-        let Scratch {
-            wire,
-            plain,
-            records,
-        } = scratch;
-        let outcome = self.decrypt(&mut secured.borrow_mut(), wire, plain, records);
-        let sent = self.send(records);
-        let peer_closed = outcome?;
-        if !plain.is_empty() {
-            sink(plain);
-        }
-        if peer_closed {
-            self.close();
-        }
-        sent?;
-        Ok(plain.len())
+        wire: &mut [u8],
+        plain: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        scratch::records(|records| {
+            let outcome = self.decrypt(&mut secured.borrow_mut(), wire, plain, records);
+            // After an error this is the alert that explains it.
+            let sent = self.send(records);
+            let peer_closed = outcome?;
+            sent.map(|()| peer_closed)
+        })
     }
 
     /// Reads and decrypts; true when the peer has ended the session.
@@ -400,12 +399,12 @@ impl Connection {
             return;
         };
         // Best effort: the peer may be gone, or in the middle of its handshake.
-        let _ = scratch::with(|scratch| {
+        let _ = scratch::records(|records| {
             let Secured {
                 session, partial, ..
             } = &mut *secured.borrow_mut();
-            session.close_notify(partial, &mut scratch.records)?;
-            self.send(&scratch.records)
+            session.close_notify(partial, records)?;
+            self.send(records)
         });
     }
 

@@ -1,6 +1,7 @@
 //! The buffers that all connections of a thread share.
 //!
-//! *Invariant:* nothing in them outlives the call that took them.
+//! *Invariants:* nothing in them outlives the call that took them. Inbound and
+//! outbound are apart, so that answering from within a receive allocates nothing.
 
 use std::cell::Cell;
 
@@ -9,37 +10,46 @@ pub(super) const WIRE_BYTES: usize = 96 << 10;
 
 const KEEP_BYTES: usize = 256 << 10;
 
-pub(super) struct Scratch {
-    /// Bytes as on the wire, inbound; always `WIRE_BYTES` long.
+pub(super) struct Inbound {
+    /// Bytes as on the wire; always `WIRE_BYTES` long.
     pub(super) wire: Vec<u8>,
-    /// Decrypted bytes, inbound.
+    /// Decrypted bytes.
     pub(super) plain: Vec<u8>,
-    /// TLS records, outbound.
-    pub(super) records: Vec<u8>,
 }
 
 thread_local! {
-    static SPARE: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    static INBOUND: Cell<Option<Box<Inbound>>> = const { Cell::new(None) };
+    static RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Runs `work` with the thread's buffers; nested use gets fresh ones.
-pub(super) fn with<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
-    let mut scratch = SPARE.take().unwrap_or_else(Scratch::fresh);
-    let result = work(&mut scratch);
-    scratch.plain.clear();
-    scratch.records.clear();
-    scratch.plain.shrink_to(KEEP_BYTES);
-    scratch.records.shrink_to(KEEP_BYTES);
-    SPARE.set(Some(scratch));
+/// Runs `work` with the thread's receive buffers; nested use gets fresh ones.
+pub(super) fn inbound<R>(work: impl FnOnce(&mut Inbound) -> R) -> R {
+    let mut buffers = INBOUND.take().unwrap_or_else(Inbound::fresh);
+    let result = work(&mut buffers);
+    empty(&mut buffers.plain);
+    INBOUND.set(Some(buffers));
     result
 }
 
-impl Scratch {
+/// Runs `work` with the thread's buffer for TLS records that go out.
+pub(super) fn records<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut records = RECORDS.take();
+    let result = work(&mut records);
+    empty(&mut records);
+    RECORDS.set(records);
+    result
+}
+
+fn empty(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(KEEP_BYTES);
+}
+
+impl Inbound {
     fn fresh() -> Box<Self> {
         Box::new(Self {
             wire: vec![0; WIRE_BYTES],
             plain: Vec::new(),
-            records: Vec::new(),
         })
     }
 }
