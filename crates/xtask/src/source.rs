@@ -118,7 +118,7 @@ fn allows_without_reason<'t>(text: &'t str, code: &'t str) -> impl Iterator<Item
             let above = index
                 .checked_sub(1)
                 .and_then(|above| lines.get(above))
-                .is_some_and(|line| line.trim_start().starts_with("//"));
+                .is_some_and(|line| is_plain_comment(line));
             let attribute_end = lines[index..]
                 .iter()
                 .position(|line| line.contains(")]"))
@@ -128,6 +128,12 @@ fn allows_without_reason<'t>(text: &'t str, code: &'t str) -> impl Iterator<Item
                 .any(|line| line.contains("reason =") || line.contains("//"));
             (!above && !inside).then_some(index + 1)
         })
+}
+
+/// A comment about the line below; a doc comment is about something else.
+fn is_plain_comment(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("//") && !line.starts_with("///") && !line.starts_with("//!")
 }
 
 #[cfg(test)]
@@ -170,6 +176,10 @@ mod tests {
                 "#[allow(dead_code, reason = \"because\")]\nstruct A;"
             )
             .is_empty()
+        );
+        assert_eq!(
+            check_file("a.rs", "//! About a.\n#![allow(dead_code)]").len(),
+            1
         );
         assert!(check_file("a.rs", "#[allow(dead_code)] // because\nstruct A;").is_empty());
         assert!(check_file("a.rs", "// because\n#[allow(dead_code)]\nstruct A;").is_empty());
