@@ -1,9 +1,9 @@
 //! What a request must be before anyone acts on it: RFC 3261 §8.1.1, §8.2 and §16.3, as far as the message itself tells.
 //!
-//! *Invariant*: after `Ok`, every typed view of the mandatory headers, the Vias, Routes and Contacts succeeds.
+//! *Invariant*: after `Ok`, every typed view of the mandatory headers, the Vias, Routes and Contacts succeeds, and so does taking their URIs apart.
 //! Not decided here: extensions (420), credentials, hops left (483), loops (482): those need to know who we are.
 
-use crate::{HeaderName, Limits, Malformed, Message, Rejected, Scheme, Uri};
+use crate::{Contact, HeaderName, Limits, Malformed, Message, NameAddr, Rejected, Scheme, Uri};
 
 type Verdict = Result<(), (u16, &'static str)>;
 
@@ -53,41 +53,48 @@ fn check_request(message: &Message, limits: &Limits) -> Verdict {
 fn check_common(message: &Message, limits: &Limits) -> Verdict {
     check_single(message)?;
     check_vias(message, limits)?;
-    message.from().map_err(|_| {
-        (
-            400,
-            missing_or(message, HeaderName::From, "Missing From", "Bad From"),
-        )
-    })?;
-    message.to().map_err(|_| {
-        (
-            400,
-            missing_or(message, HeaderName::To, "Missing To", "Bad To"),
-        )
-    })?;
-    message.cseq().map_err(|_| {
-        (
-            400,
-            missing_or(message, HeaderName::CSeq, "Missing CSeq", "Bad CSeq"),
-        )
-    })?;
+    present(message, HeaderName::From, "Missing From")?;
+    message
+        .from()
+        .and_then(check_address)
+        .map_err(|_| (400, "Bad From"))?;
+    present(message, HeaderName::To, "Missing To")?;
+    message
+        .to()
+        .and_then(check_address)
+        .map_err(|_| (400, "Bad To"))?;
+    present(message, HeaderName::CSeq, "Missing CSeq")?;
+    message.cseq().map_err(|_| (400, "Bad CSeq"))?;
     if message.call_id().is_empty() {
         return Err((400, "Missing Call-ID"));
     }
-    for contact in message.contacts() {
-        contact.map_err(|_| (400, "Bad Contact"))?;
-    }
+    check_contacts(message)?;
     check_addresses(message, HeaderName::Route, "Bad Route")?;
     check_addresses(message, HeaderName::RecordRoute, "Bad Record-Route")
 }
 
-fn missing_or(
-    message: &Message,
-    name: HeaderName,
-    missing: &'static str,
-    bad: &'static str,
-) -> &'static str {
-    if message.has(name) { bad } else { missing }
+fn present(message: &Message, name: HeaderName, missing: &'static str) -> Verdict {
+    if message.has(name) {
+        Ok(())
+    } else {
+        Err((400, missing))
+    }
+}
+
+/// The URI of an address has to be by its scheme's grammar too; of a scheme that is not ours anything goes.
+fn check_address(address: NameAddr<'_>) -> Result<(), Malformed> {
+    address.parse_uri().map(|_| ())
+}
+
+fn check_contacts(message: &Message) -> Verdict {
+    for contact in message.contacts() {
+        let checked = contact.and_then(|contact| match contact {
+            Contact::Star => Ok(()),
+            Contact::Addr(address) => check_address(address),
+        });
+        checked.map_err(|_| (400, "Bad Contact"))?;
+    }
+    Ok(())
 }
 
 /// RFC 4475 §3.3.8: two Call-IDs make two requests; neither is to be guessed.
@@ -126,7 +133,7 @@ fn check_uri(uri: &str) -> Verdict {
 
 fn check_addresses(message: &Message, name: HeaderName, reason: &'static str) -> Verdict {
     for address in message.addresses(name) {
-        address.map_err(|_| (400, reason))?;
+        address.and_then(check_address).map_err(|_| (400, reason))?;
     }
     Ok(())
 }
