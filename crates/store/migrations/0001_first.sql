@@ -100,3 +100,36 @@ CREATE TABLE waiting (
     message BIGINT NOT NULL,
     PRIMARY KEY (account, message)
 ) WITHOUT ROWID;
+
+-- The writer's door to the spool: one INSERT of many rows is one transaction in one statement.
+-- `devices` is a JSON list of numbers; `marks`, on one row at most, one of [device, message].
+CREATE VIEW spool AS
+SELECT id, sender, recipient, account, received_ms, content_type, headers, body, origin,
+       '[]' AS devices, NULL AS marks
+FROM message;
+
+CREATE TRIGGER spool_message INSTEAD OF INSERT ON spool BEGIN
+    INSERT INTO message
+        (id, sender, recipient, account, received_ms, content_type, headers, body, origin)
+    VALUES (NEW.id, NEW.sender, NEW.recipient, NEW.account, NEW.received_ms, NEW.content_type,
+            NEW.headers, NEW.body, NEW.origin);
+END;
+
+CREATE TRIGGER spool_devices INSTEAD OF INSERT ON spool WHEN NEW.devices <> '[]' BEGIN
+    INSERT INTO delivery (device, message)
+    SELECT value, NEW.id FROM json_each(NEW.devices) WHERE true ON CONFLICT DO NOTHING;
+END;
+
+-- No device that the server knew of: those that came a moment ago, or the account waits.
+CREATE TRIGGER spool_nobody INSTEAD OF INSERT ON spool WHEN NEW.devices = '[]' BEGIN
+    INSERT INTO delivery (device, message)
+    SELECT id, NEW.id FROM device WHERE account = NEW.account;
+    INSERT INTO waiting (account, message)
+    SELECT NEW.account, NEW.id
+    WHERE NOT EXISTS (SELECT 1 FROM device WHERE account = NEW.account);
+END;
+
+CREATE TRIGGER spool_marks INSTEAD OF INSERT ON spool WHEN NEW.marks IS NOT NULL BEGIN
+    DELETE FROM delivery WHERE (device, message) IN
+        (SELECT value ->> 0, value ->> 1 FROM json_each(NEW.marks));
+END;

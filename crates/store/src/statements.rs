@@ -1,13 +1,11 @@
-//! The writer's SQL: one text is one transaction, so that one group is one trip to the
-//! connection's thread.
+//! The writer's SQL: one statement is one transaction and one trip to the connection's thread;
+//! the view `spool` of the schema spreads a row over the tables.
 //!
 //! Texts come in few sizes (rows rounded up to a power of two; rows in excess are NULL and
-//! filtered out), so that each stays prepared. Lists of numbers travel as JSON; on PostgreSQL
-//! these two places become `unnest`.
+//! filtered out), so that each stays prepared. Lists of numbers travel as JSON.
 //!
 //! *Invariant*: nothing but numbers of placeholders is put together here; values are bound.
 
-use crate::sweep::HAND_OVER;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -16,100 +14,67 @@ pub(crate) const APPENDS_MAX: usize = 256;
 /// The most addresses in one transaction of bindings.
 pub(crate) const BINDINGS_MAX: usize = 256;
 
-const MESSAGE_COLUMNS: usize = 9;
-const SIZES: usize = 10;
+/// Notes deliveries as done where no message is there to ride along with.
+pub(crate) const MARKS: &str = "DELETE FROM delivery WHERE (device, message) IN \
+     (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
 
-/// Prepared texts by size: 0, 1, 2, 4 … 256 rows.
+/// Forgets addresses.
+pub(crate) const FORGET: &str = "DELETE FROM binding WHERE aor IN (SELECT value FROM json_each(?))";
+
+/// Values a message: the nine of the table, its devices, and marks to ride along.
+pub(crate) const MESSAGE_COLUMNS: usize = 11;
+const SIZES: usize = 9;
+
+/// Texts by size: 1, 2, 4 … 256 rows.
 pub(crate) struct Statements {
     spool: [Arc<str>; SIZES],
-    spool_waiting: [Arc<str>; SIZES],
     bindings: [Arc<str>; SIZES],
 }
 
 impl Statements {
     pub(crate) fn new() -> Self {
         Self {
-            spool: std::array::from_fn(|size| spool(rows_of(size), false)),
-            spool_waiting: std::array::from_fn(|size| spool(rows_of(size), true)),
-            bindings: std::array::from_fn(|size| bindings(rows_of(size))),
+            spool: std::array::from_fn(|size| spool(1 << size)),
+            bindings: std::array::from_fn(|size| bindings(1 << size)),
         }
     }
 
-    /// Arguments in order: marks as JSON, deliveries as JSON, if `waiting` those too, then nine
-    /// values a message.
-    pub(crate) fn spool(&self, messages: usize, waiting: bool) -> Arc<str> {
-        let texts = if waiting {
-            &self.spool_waiting
-        } else {
-            &self.spool
-        };
-        pick(texts, messages)
+    /// Arguments: [`MESSAGE_COLUMNS`] values a message.
+    pub(crate) fn spool(&self, messages: usize) -> Arc<str> {
+        pick(&self.spool, messages)
     }
 
-    /// Arguments in order: addresses to forget as JSON, then two values an address.
+    /// Arguments: two values an address.
     pub(crate) fn bindings(&self, addresses: usize) -> Arc<str> {
         pick(&self.bindings, addresses)
     }
 
     /// How many texts there are: what the connection's statement cache must hold.
-    pub(crate) const COUNT: usize = 3 * SIZES;
-}
-
-fn rows_of(size: usize) -> usize {
-    match size {
-        0 => 0,
-        _ => 1 << (size - 1),
-    }
+    pub(crate) const COUNT: usize = 2 * SIZES + 2;
 }
 
 fn pick(texts: &[Arc<str>; SIZES], rows: usize) -> Arc<str> {
-    let size = (0..SIZES)
-        .find(|size| rows_of(*size) >= rows)
-        .unwrap_or(SIZES - 1);
-    Arc::clone(&texts[size])
+    let size = (0..SIZES).find(|size| 1 << size >= rows);
+    Arc::clone(&texts[size.unwrap_or(SIZES - 1)])
 }
 
-fn spool(rows: usize, waiting: bool) -> Arc<str> {
+fn spool(rows: usize) -> Arc<str> {
     let mut sql = String::from(
-        "BEGIN IMMEDIATE;\
-         DELETE FROM delivery WHERE (device, message) IN \
-         (SELECT value ->> 0, value ->> 1 FROM json_each(?));\
-         INSERT INTO delivery (device, message) \
-         SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true ON CONFLICT DO NOTHING;",
+        "INSERT INTO spool (id, sender, recipient, account, received_ms, content_type, \
+         headers, body, origin, devices, marks) SELECT * FROM (",
     );
-    if waiting {
-        sql.push_str(
-            "INSERT INTO waiting (account, message) \
-             SELECT value ->> 0, value ->> 1 FROM json_each(?);",
-        );
-        sql.push_str(HAND_OVER);
-    }
-    if rows > 0 {
-        sql.push_str(
-            "INSERT INTO message (id, sender, recipient, account, received_ms, content_type, \
-             headers, body, origin) SELECT * FROM (",
-        );
-        values(&mut sql, rows, MESSAGE_COLUMNS);
-        sql.push_str(") WHERE column1 IS NOT NULL;");
-    }
-    sql.push_str("COMMIT");
+    values(&mut sql, rows, MESSAGE_COLUMNS);
+    sql.push_str(") WHERE column1 IS NOT NULL");
     sql.into()
 }
 
 fn bindings(rows: usize) -> Arc<str> {
-    let mut sql = String::from(
-        "BEGIN IMMEDIATE;\
-         DELETE FROM binding WHERE aor IN (SELECT value FROM json_each(?));",
+    let mut sql = String::from("INSERT INTO binding (aor, bindings) SELECT * FROM (");
+    values(&mut sql, rows, 2);
+    sql.push_str(
+        ") WHERE column1 IS NOT NULL \
+         ON CONFLICT (aor) DO UPDATE SET bindings = excluded.bindings",
     );
-    if rows > 0 {
-        sql.push_str("INSERT INTO binding (aor, bindings) SELECT * FROM (");
-        values(&mut sql, rows, 2);
-        sql.push_str(
-            ") WHERE column1 IS NOT NULL \
-             ON CONFLICT (aor) DO UPDATE SET bindings = excluded.bindings;",
-        );
-    }
-    sql.push_str("COMMIT");
     sql.into()
 }
 
@@ -130,11 +95,11 @@ mod tests {
     #[test]
     fn a_text_has_room_for_the_rows_asked_for() {
         let statements = Statements::new();
-        for rows in [0, 1, 2, 3, 4, 5, 8, 9, 200, 256] {
-            let marks = statements.spool(rows, false).matches('?').count();
-            assert!(marks >= 2 + rows * MESSAGE_COLUMNS, "{rows}");
-            assert!(marks <= 2 + rows * 2 * MESSAGE_COLUMNS, "{rows}");
+        for rows in [1, 2, 3, 4, 5, 8, 9, 200, 256] {
+            let marks = statements.spool(rows).matches('?').count();
+            assert!(marks >= rows * MESSAGE_COLUMNS, "{rows}");
+            assert!(marks < rows * 2 * MESSAGE_COLUMNS, "{rows}");
         }
-        assert_eq!(statements.bindings(3).matches('?').count(), 1 + 4 * 2);
+        assert_eq!(statements.bindings(3).matches('?').count(), 4 * 2);
     }
 }

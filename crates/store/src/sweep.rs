@@ -8,7 +8,7 @@ use crate::StoreError;
 use sqlx::sqlite::SqliteConnection;
 
 /// Gives what waits for accounts that have devices by now to those devices.
-pub(crate) const HAND_OVER: &str = "\
+const HAND_OVER: &str = "\
 INSERT INTO delivery (device, message) \
 SELECT device.id, waiting.message FROM waiting JOIN device ON device.account = waiting.account \
 WHERE true ON CONFLICT DO NOTHING;\

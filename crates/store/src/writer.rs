@@ -1,4 +1,4 @@
-//! The writer: one task, one connection, group commit.
+//! The writer: one thread, one task, one connection, group commit.
 //!
 //! Work comes through one bounded queue from any thread and is committed in groups. An idle
 //! writer commits at once; while there is traffic it waits a moment for company, because the
@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Called once, from the writer's task, after the commit; it must not block.
+/// Called once, from the writer's thread, after the commit; it must not block.
 pub type Done = Box<dyn FnOnce(Result<MessageId, StoreError>) + Send>;
 
 /// The writer's queue is full: answer 503 with Retry-After.
@@ -114,13 +114,22 @@ pub struct Writer {
 }
 
 impl Store {
-    /// Starts the writer on the current runtime. There is one a data directory: hold its
+    /// Starts the writer on a thread of its own. There is one a data directory: hold its
     /// [`crate::DataLock`].
     pub async fn start_writer(&self, options: WriterOptions) -> Result<Writer, StoreError> {
         let (queue, work) = mpsc::channel(options.queue.max(1));
         let counters = Arc::new(Counters::default());
         let task = Task::new(self.clone(), work, Arc::clone(&counters), options).await?;
-        tokio::spawn(task.run());
+        // Alone on its runtime: waking it wakes nobody else, and parks cost no epoll.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let failed = |e| StoreError::Io("the writer's thread".to_owned(), Arc::new(e));
+        let runtime = runtime.map_err(failed)?;
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || runtime.block_on(task.run()))
+            .map_err(failed)?;
         Ok(Writer {
             queue,
             counters,

@@ -6,11 +6,11 @@
 use super::origins::Origins;
 use super::{Append, Counters, Done, Work, WriterOptions};
 use crate::rows::to_sql_ms;
-use crate::statements::{APPENDS_MAX, BINDINGS_MAX, Statements};
+use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, MARKS, MESSAGE_COLUMNS, Statements};
 use crate::{Store, StoreError, bindings, sweep};
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, Origin};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe, Connection};
+use sqlx::{Arguments, AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -200,11 +200,11 @@ impl Task {
         let appends = std::mem::take(&mut self.appends);
         let mut group = Group::new(appends, &self.origins, self.next_id);
         let marks = self.marks.len().min(MARKS_MAX);
-        let sql = self
-            .statements
-            .spool(group.messages.len(), !group.waiting.is_empty());
-        let arguments = group.arguments(&self.marks[..marks]);
-        let result = match arguments {
+        let sql = match group.messages.len() {
+            0 => MARKS.into_sql_str(),
+            messages => AssertSqlSafe(self.statements.spool(messages)).into_sql_str(),
+        };
+        let result = match group.arguments(&self.marks[..marks]) {
             Ok(arguments) => self.transact(sql, arguments).await,
             Err(error) => Err(error),
         };
@@ -278,16 +278,25 @@ impl Task {
                 Some(list) => rows.push((key.as_str(), bindings::encode(list)?)),
             }
         }
-        let mut arguments = SqliteArguments::default();
-        let forget = serde_json::to_string(&forget).map_err(|_| StoreError::Corrupt("address"))?;
-        bind(&mut arguments, forget)?;
-        let count = rows.len();
-        for (key, text) in rows {
-            bind(&mut arguments, key)?;
-            bind(&mut arguments, text)?;
+        if !forget.is_empty() {
+            let mut arguments = SqliteArguments::default();
+            let json = serde_json::to_string(&forget);
+            bind(
+                &mut arguments,
+                json.map_err(|_| StoreError::Corrupt("address"))?,
+            )?;
+            self.transact(FORGET.into_sql_str(), arguments).await?;
         }
-        let sql = self.statements.bindings(count);
-        self.transact(sql, arguments).await?;
+        if !rows.is_empty() {
+            let sql = self.statements.bindings(rows.len());
+            let mut arguments = SqliteArguments::default();
+            for (key, text) in rows {
+                bind(&mut arguments, key)?;
+                bind(&mut arguments, text)?;
+            }
+            self.transact(AssertSqlSafe(sql).into_sql_str(), arguments)
+                .await?;
+        }
         for key in keys {
             self.dirty.remove(key.as_str());
         }
@@ -295,13 +304,14 @@ impl Task {
         Ok(())
     }
 
+    /// One statement, which is one transaction: it is stored whole or not at all.
     async fn transact(
         &mut self,
-        sql: Arc<str>,
+        sql: SqlStr,
         arguments: SqliteArguments,
     ) -> Result<(), StoreError> {
         let start = Instant::now();
-        let done = sqlx::query_with(AssertSqlSafe(sql), arguments)
+        let done = sqlx::query_with(sql, arguments)
             .execute(&mut self.connection)
             .await;
         match done {
@@ -311,8 +321,6 @@ impl Task {
             }
             Err(error) => {
                 self.counters.failures.fetch_add(1, Relaxed);
-                // A full disk may have ended the transaction already: then this fails, rightly.
-                let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
                 let error = StoreError::from(error);
                 tracing::error!(%error, "the database refused a transaction");
                 Err(error)
@@ -372,11 +380,9 @@ impl Task {
 /// One transaction's worth of appends, with numbers given.
 #[derive(Default)]
 struct Group {
-    messages: Vec<(MessageId, NewMessage)>,
+    messages: Vec<(MessageId, NewMessage, Vec<DeviceId>)>,
     done: Vec<(Done, MessageId)>,
     origins: HashMap<Origin, MessageId>,
-    deliveries: Vec<(i64, MessageId)>,
-    waiting: Vec<(i64, MessageId)>,
     fresh: i64,
     duplicates: u64,
 }
@@ -413,37 +419,21 @@ impl Group {
         self.fresh += 1;
         self.origins.insert(origin, id);
         self.done.push((done, id));
-        match devices.as_slice() {
-            [] => self.waiting.push((message.account.0, id)),
-            devices => self
-                .deliveries
-                .extend(devices.iter().map(|device| (device.0, id))),
-        }
-        self.messages.push((id, message));
+        self.messages.push((id, message, devices));
     }
 
-    /// In the order that [`Statements::spool`] names. Takes the messages out.
+    /// In the order that [`Statements`] names; takes the messages out.
     fn arguments(
         &mut self,
         marks: &[(DeviceId, MessageId)],
     ) -> Result<SqliteArguments, StoreError> {
         let mut arguments = SqliteArguments::default();
-        arguments.reserve(3 + 9 * self.messages.len(), 0);
-        bind(
-            &mut arguments,
-            pairs(marks.iter().map(|(device, id)| (device.0, id.0))),
-        )?;
-        bind(
-            &mut arguments,
-            pairs(self.deliveries.iter().map(|(d, id)| (*d, id.0))),
-        )?;
-        if !self.waiting.is_empty() {
-            bind(
-                &mut arguments,
-                pairs(self.waiting.iter().map(|(a, id)| (*a, id.0))),
-            )?;
+        arguments.reserve(MESSAGE_COLUMNS * self.messages.len(), 0);
+        let mut marks = (!marks.is_empty()).then(|| pairs(marks));
+        if self.messages.is_empty() {
+            bind(&mut arguments, marks.take())?;
         }
-        for (id, message) in self.messages.drain(..) {
+        for (id, message, devices) in self.messages.drain(..) {
             bind(&mut arguments, id.0)?;
             bind(&mut arguments, message.from)?;
             bind(&mut arguments, message.to.as_str())?;
@@ -453,6 +443,8 @@ impl Group {
             bind(&mut arguments, message.headers)?;
             bind(&mut arguments, message.body.as_ref())?;
             bind(&mut arguments, message.origin.0.as_slice())?;
+            bind(&mut arguments, numbers(&devices))?;
+            bind(&mut arguments, marks.take())?;
         }
         Ok(arguments)
     }
@@ -468,12 +460,25 @@ where
 }
 
 /// `[[1,2],[3,4]]`
-fn pairs(pairs: impl Iterator<Item = (i64, i64)>) -> String {
+fn pairs(marks: &[(DeviceId, MessageId)]) -> String {
+    list(marks, |json, (device, message)| {
+        write!(json, "[{},{}]", device.0, message.0)
+    })
+}
+
+/// `[1,2]`
+fn numbers(devices: &[DeviceId]) -> String {
+    list(devices, |json, device| write!(json, "{}", device.0))
+}
+
+fn list<T>(items: &[T], item: impl Fn(&mut String, &T) -> std::fmt::Result) -> String {
     let mut json = String::from("[");
-    for (i, (a, b)) in pairs.enumerate() {
-        let comma = if i == 0 { "" } else { "," };
+    for (i, it) in items.iter().enumerate() {
+        if i > 0 {
+            json.push(',');
+        }
         // Writing to a String cannot fail.
-        let _ = write!(json, "{comma}[{a},{b}]");
+        let _ = item(&mut json, it);
     }
     json.push(']');
     json
