@@ -1,0 +1,56 @@
+//! An authority of the test's own, and certificates by it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType,
+};
+
+use crate::folder::Folder;
+
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// The authority's certificate as a PEM file, for clients to trust.
+    pub file: PathBuf,
+}
+
+/// PEM files of one certificate.
+pub struct Files {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+    /// Both in one file, as some phones want it.
+    pub both: PathBuf,
+}
+
+impl Authority {
+    pub fn new(folder: &Folder) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
+        let file = folder.write("authority.pem", issuer.pem());
+        Authority { issuer, file }
+    }
+
+    /// A certificate for a domain and an address.
+    pub fn issue(&self, folder: &Folder, name: &str, domain: &str, ip: Ipv4Addr) -> Files {
+        let names = vec![domain.to_owned(), "localhost".to_owned()];
+        let mut params = CertificateParams::new(names).expect("names");
+        params.distinguished_name.push(DnType::CommonName, domain);
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(ip)));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let (chain, key) = (certificate.pem(), key.serialize_pem());
+        Files {
+            both: folder.write(&format!("{name}-both.pem"), format!("{chain}{key}")),
+            chain: folder.write(&format!("{name}-chain.pem"), chain),
+            key: folder.write(&format!("{name}-key.pem"), key),
+        }
+    }
+}
