@@ -1,1 +1,22 @@
 //! Use-cases: register, authenticate, route, deliver. They return values; they never send.
+//!
+//! *Invariant: time, octets and randomness are arguments.* What is shared between shards
+//! is locked inside, for no longer than one lookup or change takes.
+
+#![warn(missing_docs)]
+
+pub mod auth;
+pub mod directory;
+pub mod domains;
+pub mod limits;
+pub mod location;
+pub mod offer;
+pub mod registrar;
+
+pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
+pub use directory::{AccountRef, DeviceCredentials, Directory, DirectoryCounts};
+pub use domains::Domains;
+pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
+pub use location::{Location, Target, Targets, flow_text, parse_flow_text};
+pub use offer::Offer;
+pub use registrar::{RegisterContext, RegisterError, RegisterPolicy, Registered, register};

@@ -43,8 +43,13 @@ impl TempGruu {
 
     /// Whether it was made for this instance, alive or not.
     pub fn matches_instance(&self, instance: &str) -> bool {
-        self.instance == fingerprint(instance)
+        self.instance == instance_fingerprint(instance)
     }
+}
+
+/// Of an instance in any case: URNs of UUIDs are equal so (RFC 9562 §4).
+fn instance_fingerprint(instance: &str) -> [u8; FINGERPRINT_BYTES] {
+    fingerprint(&instance.to_ascii_lowercase())
 }
 
 fn fingerprint(text: &str) -> [u8; FINGERPRINT_BYTES] {
@@ -58,7 +63,7 @@ impl TokenKey {
     pub fn temp_gruu(&self, user: &str, instance: &str, call_id: &str, unique: u64) -> Option<String> {
         let mut plain = smallvec::SmallVec::<[u8; MAX_BYTES]>::new();
         plain.extend_from_slice(&unique.to_be_bytes());
-        plain.extend_from_slice(&fingerprint(instance));
+        plain.extend_from_slice(&instance_fingerprint(instance));
         plain.extend_from_slice(&fingerprint(call_id));
         plain.extend_from_slice(user.as_bytes());
         if user.len() > MAX_USER_BYTES {
@@ -180,7 +185,7 @@ mod tests {
             assert!(opened.matches(INSTANCE, "call-1"));
             assert!(!opened.matches(INSTANCE, "call-2"));
             assert!(!opened.matches("urn:uuid:other", "call-1"));
-            assert!(opened.matches_instance(INSTANCE));
+            assert!(opened.matches_instance(&INSTANCE.to_uppercase()));
         }
         assert_eq!(key().temp_gruu(&"x".repeat(MAX_USER_BYTES + 1), INSTANCE, "c", 1), None);
     }

@@ -47,35 +47,48 @@ impl NonceKey {
 
     /// A new nonce: 32 characters of the URL-safe base64 alphabet.
     pub fn issue(&self, now_ms: u64, random: u64) -> String {
+        self.issue_for(b"", now_ms, random)
+    }
+
+    /// A new nonce that is good for one client only (its address, say): what somebody
+    /// else got cannot be spent in its name.
+    pub fn issue_for(&self, client: &[u8], now_ms: u64, random: u64) -> String {
         let mut nonce = [0u8; NONCE_BYTES];
         nonce[..TIME_BYTES].copy_from_slice(&now_ms.to_be_bytes()[8 - TIME_BYTES..]);
         nonce[TIME_BYTES..SIGNED_BYTES].copy_from_slice(&random.to_be_bytes());
-        let mac = self.mac(&nonce[..SIGNED_BYTES]);
+        let mac = self.mac(client, &nonce[..SIGNED_BYTES]);
         nonce[SIGNED_BYTES..].copy_from_slice(&mac);
         base64url::encode(&nonce)
     }
 
     /// Judges a nonce that a client sent.
     pub fn check(&self, nonce: &str, now_ms: u64, lifetime_ms: u64) -> NonceState {
-        self.open(nonce).map_or(NonceState::Forged, |(issued_ms, id)| {
+        self.check_for(b"", nonce, now_ms, lifetime_ms)
+    }
+
+    /// Judges a nonce of [`NonceKey::issue_for`].
+    pub fn check_for(&self, client: &[u8], nonce: &str, now_ms: u64, lifetime_ms: u64) -> NonceState {
+        self.open(client, nonce).map_or(NonceState::Forged, |(issued_ms, id)| {
             let fresh = now_ms.saturating_sub(issued_ms) <= lifetime_ms
                 && issued_ms <= now_ms.saturating_add(CLOCK_SKEW_MS);
             if fresh { NonceState::Fresh { id } } else { NonceState::Stale }
         })
     }
 
-    fn open(&self, nonce: &str) -> Option<(u64, u64)> {
+    fn open(&self, client: &[u8], nonce: &str) -> Option<(u64, u64)> {
         let mut buffer = [0u8; NONCE_BYTES];
         let bytes = base64url::decode(nonce.as_bytes(), &mut buffer)?;
         let (signed, mac) = bytes.split_at_checked(SIGNED_BYTES)?;
-        let genuine = bool::from(self.mac(signed).ct_eq(mac));
+        let genuine = bool::from(self.mac(client, signed).ct_eq(mac));
         let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
         genuine.then(|| (number(&signed[..TIME_BYTES]), number(&signed[TIME_BYTES..])))
     }
 
-    fn mac(&self, signed: &[u8]) -> [u8; MAC_BYTES] {
+    /// `signed` has a fixed length, so what follows it needs no separator.
+    fn mac(&self, client: &[u8], signed: &[u8]) -> [u8; MAC_BYTES] {
         let mut mac = self.0.clone();
         mac.update(signed);
+        mac.update(client);
         truncated(mac)
     }
 }
@@ -332,6 +345,11 @@ mod tests {
         for text in ["", "x", &nonce[..31], &nonce[..20], &format!("{nonce}AAAA")] {
             assert_eq!(key().check(text, NOW_MS, LIFETIME_MS), NonceState::Forged);
         }
+        let bound = key().issue_for(b"192.0.2.1", NOW_MS, 1);
+        let fresh = NonceState::Fresh { id: 1 };
+        assert_eq!(key().check_for(b"192.0.2.1", &bound, NOW_MS, LIFETIME_MS), fresh);
+        assert_eq!(key().check_for(b"192.0.2.2", &bound, NOW_MS, LIFETIME_MS), NonceState::Forged);
+        assert_eq!(key().check(&bound, NOW_MS, LIFETIME_MS), NonceState::Forged);
         assert_eq!(NonceKey::new([8; 32]).check(&nonce, NOW_MS, LIFETIME_MS), NonceState::Forged);
     }
 
