@@ -95,11 +95,15 @@ impl Store {
         &self,
         cache_mib: u32,
         checkpoint_pages: u32,
+        pages_max: Option<u32>,
     ) -> Result<SqliteConnection, StoreError> {
-        let options = options(&self.inner.database, cache_mib)
+        let mut options = options(&self.inner.database, cache_mib)
             .pragma("wal_autocheckpoint", checkpoint_pages.to_string())
             .statement_cache_capacity(statements::Statements::COUNT + 16)
             .thread_name(|_| "store-writer".to_owned());
+        if let Some(pages) = pages_max {
+            options = options.pragma("max_page_count", pages.to_string());
+        }
         Ok(SqliteConnection::connect_with(&options).await?)
     }
 }

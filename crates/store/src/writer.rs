@@ -39,6 +39,8 @@ pub struct WriterOptions {
     pub marks_delay: Duration,
     /// How long a message is recognised when it comes again.
     pub origins_kept: Duration,
+    /// The most pages that the database may grow to; none for as many as the disk holds.
+    pub pages_max: Option<u32>,
 }
 
 impl Default for WriterOptions {
@@ -49,6 +51,7 @@ impl Default for WriterOptions {
             bindings_delay: Duration::from_secs(1),
             marks_delay: Duration::from_millis(50),
             origins_kept: Duration::from_secs(64),
+            pages_max: None,
         }
     }
 }

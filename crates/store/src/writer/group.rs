@@ -62,7 +62,9 @@ impl Task {
         counters: Arc<Counters>,
         options: WriterOptions,
     ) -> Result<Self, StoreError> {
-        let connection = store.connect_writer(CACHE_MIB, CHECKPOINT_PAGES).await?;
+        let connection = store
+            .connect_writer(CACHE_MIB, CHECKPOINT_PAGES, options.pages_max)
+            .await?;
         let now = Instant::now();
         let mut origins = Origins::new(options.origins_kept, now);
         let kept_ms = u64::try_from(options.origins_kept.as_millis()).unwrap_or(u64::MAX);
