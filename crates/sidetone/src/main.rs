@@ -1,1 +1,20 @@
-fn main() {}
+//! The softswitch: command line, configuration, wiring, drain.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+mod cli;
+mod config;
+mod control;
+mod serve;
+
+fn main() -> ExitCode {
+    match cli::run(std::env::args_os()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Standard error may be closed; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "sidetone: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `sidetone check`: what would keep the server from starting, a reason a line.
+
+use super::{Context, Failure, say};
+use crate::config::Certificate;
+use crate::control::{self, ControlRequest};
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use sidetone_store::DataLock;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+
+const FREE_MIB_MIN: u64 = 256;
+
+pub(super) fn check(context: &Context) -> Result<(), Failure> {
+    let running = control::ask(&context.data, &ControlRequest::Status).is_ok();
+    let mut reasons = Vec::new();
+    check_disk(context, running, &mut reasons);
+    check_certificate(&context.config.https.certificate, &mut reasons);
+    if !running {
+        check_ports(context, &mut reasons);
+    }
+    if reasons.is_empty() {
+        let ports = if running {
+            " (ports: in use by the running server)"
+        } else {
+            ""
+        };
+        return say(&format!("all is well{ports}\n"));
+    }
+    Err(Failure::new(reasons.join("\nsidetone: ")))
+}
+
+fn check_disk(context: &Context, running: bool, reasons: &mut Vec<String>) {
+    let data = &context.data;
+    if !running && let Err(error) = DataLock::acquire(data) {
+        reasons.push(format!("data: {error}"));
+        return;
+    }
+    if let Err(failure) = context.with_store(async |store| Ok(store.directory_version().await?)) {
+        reasons.push(format!("store: {failure}"));
+    }
+    match nix::sys::statvfs::statvfs(data.as_path()) {
+        Ok(fs) => {
+            let free_mib = fs.blocks_available().saturating_mul(fs.fragment_size()) >> 20;
+            if free_mib < FREE_MIB_MIN {
+                reasons.push(format!(
+                    "data: {} has {free_mib} MiB left: make room for {FREE_MIB_MIN}",
+                    data.display()
+                ));
+            }
+        }
+        Err(error) => reasons.push(format!("data: {}: {error}", data.display())),
+    }
+}
+
+fn check_certificate(certificate: &Certificate, reasons: &mut Vec<String>) {
+    let Certificate::Files { chain, key } = certificate else {
+        return;
+    };
+    if let Err(reason) = check_pair(chain, key) {
+        reasons.push(format!("https.certificate: {reason}"));
+    }
+}
+
+fn check_pair(chain: &Path, key: &Path) -> Result<(), String> {
+    let in_file = |path: &Path, e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let certificates = CertificateDer::pem_file_iter(chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| in_file(chain, &e))?;
+    if certificates.is_empty() {
+        return Err(in_file(chain, &"it holds no certificate"));
+    }
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|e| in_file(key, &e))?;
+    let secret = any_supported_type(&secret).map_err(|e| in_file(key, &e))?;
+    CertifiedKey::new(certificates, secret)
+        .keys_match()
+        .map_err(|e| {
+            format!(
+                "{} does not belong to {}: {e}",
+                key.display(),
+                chain.display()
+            )
+        })
+}
+
+fn check_ports(context: &Context, reasons: &mut Vec<String>) {
+    let config = &context.config;
+    let udp = |at: &SocketAddr| UdpSocket::bind(at).map(drop);
+    let tcp = |at: &SocketAddr| TcpListener::bind(at).map(drop);
+    let mut tried =
+        |key: &str, list: &[SocketAddr], bind: &dyn Fn(&SocketAddr) -> std::io::Result<()>| {
+            for at in list {
+                if let Err(error) = bind(at) {
+                    reasons.push(format!("{key}: {at}: {error}"));
+                }
+            }
+        };
+    tried("sip.udp", &config.sip.udp, &udp);
+    tried("sip.tcp", &config.sip.tcp, &tcp);
+    tried("sip.tls", &config.sip.tls, &tcp);
+    tried("https.listen", &config.https.listen, &tcp);
+    tried("https.http", &config.https.http, &tcp);
+}
