@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use sidetone_model::{AccountId, DeviceId};
 use sidetone_sip::digest::{challenge, verify};
 use sidetone_sip::{
-    Algorithm, CountCheck, Credentials, Ha1, HeaderName, MalformedCredentials, Message, NonceCounts, NonceKey,
-    NonceState, Qop, Uri,
+    Algorithm, CountCheck, Credentials, Ha1, HeaderName, MalformedCredentials, Message,
+    NonceCounts, NonceKey, NonceState, Qop, Uri,
 };
 use smallvec::SmallVec;
 
@@ -93,7 +93,10 @@ pub struct Authenticator {
 
 /// Verified against where there is no such user: a hash that no password is known for,
 /// and whose result is not looked at.
-const DUMMY: Ha1 = Ha1 { sha256: [0x5a; 32], md5: Some([0x5a; 16]) };
+const DUMMY: Ha1 = Ha1 {
+    sha256: [0x5a; 32],
+    md5: Some([0x5a; 16]),
+};
 
 impl Authenticator {
     /// Nonces signed with `secret` live for `lifetime_ms`; about `nonces` of them can be
@@ -122,11 +125,17 @@ impl Authenticator {
             Ok(None) => return AuthOutcome::Challenge { stale: false },
             Err(MalformedCredentials) => return AuthOutcome::Malformed,
         };
-        let Some(algorithm) = acceptable(&credentials, message) else { return AuthOutcome::Malformed };
+        let Some(algorithm) = acceptable(&credentials, message) else {
+            return AuthOutcome::Malformed;
+        };
         // A nonce is bound to the address it was given to: nobody can get another banned
         // by guessing in its name from afar.
-        let nonce = self.key.check_for(&client(source), credentials.nonce, now_ms, self.lifetime_ms);
-        let NonceState::Fresh { id } = nonce else { return AuthOutcome::Challenge { stale: true } };
+        let nonce =
+            self.key
+                .check_for(&client(source), credentials.nonce, now_ms, self.lifetime_ms);
+        let NonceState::Fresh { id } = nonce else {
+            return AuthOutcome::Challenge { stale: true };
+        };
         let Some(found) = right_device(directory, &credentials, algorithm, message) else {
             self.offers.answered(message, source, false);
             return AuthOutcome::Denied;
@@ -138,8 +147,13 @@ impl Authenticator {
             return AuthOutcome::Challenge { stale: true };
         }
         match found.disabled {
-            true => AuthOutcome::Disabled { account: found.account },
-            false => AuthOutcome::Granted { device: found.device, account: found.account },
+            true => AuthOutcome::Disabled {
+                account: found.account,
+            },
+            false => AuthOutcome::Granted {
+                device: found.device,
+                account: found.account,
+            },
         }
     }
 
@@ -158,7 +172,10 @@ impl Authenticator {
             false => self.offers.challenge(message, source, now_ms),
         };
         let nonce = self.key.issue_for(&client(source), now_ms, random);
-        let values = offer.algorithms().iter().map(|algorithm| challenge(realm, &nonce, *algorithm, stale));
+        let values = offer
+            .algorithms()
+            .iter()
+            .map(|algorithm| challenge(realm, &nonce, *algorithm, stale));
         values.collect()
     }
 }
@@ -195,7 +212,8 @@ fn credentials_for<'m>(
 /// The algorithm, if the credentials are such as our challenge asks for: with `qop`, by an
 /// algorithm that we offer, for this request's URI.
 fn acceptable(credentials: &Credentials<'_>, message: &Message) -> Option<Algorithm> {
-    let fits = credentials.qop != Qop::Missing && same_resource(credentials.uri, message.request_uri());
+    let fits =
+        credentials.qop != Qop::Missing && same_resource(credentials.uri, message.request_uri());
     credentials.algorithm.filter(|_| fits)
 }
 
@@ -205,8 +223,11 @@ fn same_resource(hashed: &str, requested: &str) -> bool {
     if hashed == requested {
         return true;
     }
-    let (Ok(hashed), Ok(requested)) = (Uri::parse(hashed), Uri::parse(requested)) else { return false };
-    hashed.host.eq_ignore_ascii_case(requested.host) && hashed.user_unescaped() == requested.user_unescaped()
+    let (Ok(hashed), Ok(requested)) = (Uri::parse(hashed), Uri::parse(requested)) else {
+        return false;
+    };
+    hashed.host.eq_ignore_ascii_case(requested.host)
+        && hashed.user_unescaped() == requested.user_unescaped()
 }
 
 /// The device whose response this is. The same work whether or not the user exists and
@@ -220,15 +241,28 @@ fn right_device(
     let found = directory.credentials(&credentials.realm, &credentials.username);
     let known = found.as_ref().and_then(|found| found.ha1.bytes(algorithm));
     let ha1 = known.or_else(|| DUMMY.bytes(algorithm)).unwrap_or_default();
-    let right = verify(algorithm, ha1, message.method_text(), credentials, message.body_bytes());
+    let right = verify(
+        algorithm,
+        ha1,
+        message.method_text(),
+        credentials,
+        message.body_bytes(),
+    );
     let usable = known.is_some();
     if right & usable { found } else { None }
 }
 
 /// Whether a sender may use this From: it has to be an address of the account that it
 /// authenticated as, at a domain of ours (RFC 3261 §22.1, RFC 3325 §5).
-pub fn identity_allowed(directory: &Directory, domains: &Domains, account: AccountId, from_uri: &str) -> bool {
-    directory.resolve(domains, from_uri).is_some_and(|found| found.account == account)
+pub fn identity_allowed(
+    directory: &Directory,
+    domains: &Domains,
+    account: AccountId,
+    from_uri: &str,
+) -> bool {
+    directory
+        .resolve(domains, from_uri)
+        .is_some_and(|found| found.account == account)
 }
 
 #[cfg(test)]

@@ -45,8 +45,14 @@ fn world() -> World {
     directory.apply([account(2, "bob", false), device(2, "bob", false)]);
     directory.apply([account(3, "carol", true), device(3, "carol", true)]);
     let alias = "1001@example.com".parse().expect("an address");
-    directory.apply([DirectoryChange::Alias { address: alias, account: AccountId(1) }]);
-    World { directory, authenticator: Authenticator::new([9; 32], LIFETIME_MS, 1000) }
+    directory.apply([DirectoryChange::Alias {
+        address: alias,
+        account: AccountId(1),
+    }]);
+    World {
+        directory,
+        authenticator: Authenticator::new([9; 32], LIFETIME_MS, 1000),
+    }
 }
 
 fn source() -> IpAddr {
@@ -87,8 +93,16 @@ impl Answer<'_> {
             Algorithm::Md5 => ha1_md5(self.user, REALM, self.password).to_vec(),
         };
         let unsigned = draft(&"0".repeat(32));
-        let credentials = Credentials::parse(unsigned.as_bytes()).expect("well-formed").expect("Digest");
-        draft(&response_text(self.algorithm, &ha1, "MESSAGE", &credentials, b"hello"))
+        let credentials = Credentials::parse(unsigned.as_bytes())
+            .expect("well-formed")
+            .expect("Digest");
+        draft(&response_text(
+            self.algorithm,
+            &ha1,
+            "MESSAGE",
+            &credentials,
+            b"hello",
+        ))
     }
 
     fn request(&self) -> Message {
@@ -98,11 +112,14 @@ impl Answer<'_> {
 
 impl World {
     fn challenges(&self) -> Challenges {
-        self.authenticator.challenges(&request(""), REALM, false, source(), NOW_MS, 77)
+        self.authenticator
+            .challenges(&request(""), REALM, false, source(), NOW_MS, 77)
     }
 
     fn nonce(&self, random: u64) -> String {
-        self.authenticator.key.issue_for(&client(source()), NOW_MS, random)
+        self.authenticator
+            .key
+            .issue_for(&client(source()), NOW_MS, random)
     }
 
     fn judge(&self, message: &Message) -> AuthOutcome {
@@ -111,7 +128,8 @@ impl World {
 
     fn judge_at(&self, message: &Message, source: IpAddr, now_ms: u64) -> AuthOutcome {
         let header = CredentialsHeader::ProxyAuthorization;
-        self.authenticator.authenticate(&self.directory, REALM, message, header, source, now_ms)
+        self.authenticator
+            .authenticate(&self.directory, REALM, message, header, source, now_ms)
     }
 }
 
@@ -127,7 +145,10 @@ fn alice(nonce: &str) -> Answer<'_> {
     }
 }
 
-const GRANTED: AuthOutcome = AuthOutcome::Granted { device: DeviceId(10), account: AccountId(1) };
+const GRANTED: AuthOutcome = AuthOutcome::Granted {
+    device: DeviceId(10),
+    account: AccountId(1),
+};
 
 #[test]
 fn a_challenge_answered_well_grants_once() {
@@ -136,13 +157,39 @@ fn a_challenge_answered_well_grants_once() {
     assert_eq!(challenges.len(), 2);
     assert!(challenges[0].contains("algorithm=SHA-256") && challenges[1].contains("algorithm=MD5"));
     let nonce = world.nonce(77);
-    assert!(challenges.iter().all(|challenge| challenge.contains(&nonce)), "one nonce for both");
+    assert!(
+        challenges
+            .iter()
+            .all(|challenge| challenge.contains(&nonce)),
+        "one nonce for both"
+    );
     assert_eq!(world.judge(&alice(&nonce).request()), GRANTED);
-    assert_eq!(world.judge(&alice(&nonce).request()), AuthOutcome::Challenge { stale: true }, "a replay");
-    assert_eq!(world.judge(&Answer { nc: 2, ..alice(&nonce) }.request()), GRANTED);
-    let md5 = Answer { algorithm: Algorithm::Md5, nc: 3, ..alice(&nonce) };
+    assert_eq!(
+        world.judge(&alice(&nonce).request()),
+        AuthOutcome::Challenge { stale: true },
+        "a replay"
+    );
+    assert_eq!(
+        world.judge(
+            &Answer {
+                nc: 2,
+                ..alice(&nonce)
+            }
+            .request()
+        ),
+        GRANTED
+    );
+    let md5 = Answer {
+        algorithm: Algorithm::Md5,
+        nc: 3,
+        ..alice(&nonce)
+    };
     assert_eq!(world.judge(&md5.request()), GRANTED);
-    let whole = Answer { qop: "auth-int", nc: 4, ..alice(&nonce) };
+    let whole = Answer {
+        qop: "auth-int",
+        nc: 4,
+        ..alice(&nonce)
+    };
     assert_eq!(world.judge(&whole.request()), GRANTED);
 }
 
@@ -151,11 +198,21 @@ fn nothing_for_us_is_a_challenge() {
     let world = world();
     let fresh = AuthOutcome::Challenge { stale: false };
     assert_eq!(world.judge(&request("")), fresh);
-    assert_eq!(world.judge(&request("Proxy-Authorization: Basic dTpw\r\n")), fresh);
+    assert_eq!(
+        world.judge(&request("Proxy-Authorization: Basic dTpw\r\n")),
+        fresh
+    );
     let field = alice(&world.nonce(1)).field();
-    assert_eq!(world.judge(&request(&format!("Authorization: {field}\r\n"))), fresh, "the other header");
+    assert_eq!(
+        world.judge(&request(&format!("Authorization: {field}\r\n"))),
+        fresh,
+        "the other header"
+    );
     let other = field.replace("realm=\"example.com\"", "realm=\"example.org\"");
-    assert_eq!(world.judge(&request(&format!("Proxy-Authorization: {other}\r\n"))), fresh);
+    assert_eq!(
+        world.judge(&request(&format!("Proxy-Authorization: {other}\r\n"))),
+        fresh
+    );
     let both = format!("Proxy-Authorization: {other}\r\nProxy-Authorization: {field}\r\n");
     assert_eq!(world.judge(&request(&both)), GRANTED);
 }
@@ -165,16 +222,44 @@ fn wrong_and_unknown_are_one() {
     let world = world();
     let nonce = world.nonce(1);
     for answer in [
-        Answer { password: "Secret", ..alice(&nonce) },
-        Answer { user: "nobody", ..alice(&nonce) },
-        Answer { user: "nobody", algorithm: Algorithm::Md5, ..alice(&nonce) },
-        Answer { user: "bob", algorithm: Algorithm::Md5, ..alice(&nonce) },
+        Answer {
+            password: "Secret",
+            ..alice(&nonce)
+        },
+        Answer {
+            user: "nobody",
+            ..alice(&nonce)
+        },
+        Answer {
+            user: "nobody",
+            algorithm: Algorithm::Md5,
+            ..alice(&nonce)
+        },
+        Answer {
+            user: "bob",
+            algorithm: Algorithm::Md5,
+            ..alice(&nonce)
+        },
     ] {
-        assert_eq!(world.judge(&answer.request()), AuthOutcome::Denied, "{}", answer.user);
+        assert_eq!(
+            world.judge(&answer.request()),
+            AuthOutcome::Denied,
+            "{}",
+            answer.user
+        );
     }
-    assert!(world.authenticator.counts.is_empty(), "nothing is remembered of them");
-    let bob = Answer { user: "bob", ..alice(&nonce) };
-    let granted = AuthOutcome::Granted { device: DeviceId(20), account: AccountId(2) };
+    assert!(
+        world.authenticator.counts.is_empty(),
+        "nothing is remembered of them"
+    );
+    let bob = Answer {
+        user: "bob",
+        ..alice(&nonce)
+    };
+    let granted = AuthOutcome::Granted {
+        device: DeviceId(20),
+        account: AccountId(2),
+    };
     assert_eq!(world.judge(&bob.request()), granted);
 }
 
@@ -183,9 +268,15 @@ fn the_dummy_hash_admits_nobody() {
     let world = world();
     let nonce = world.nonce(1);
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
-        let answer = Answer { user: "nobody", algorithm, ..alice(&nonce) };
+        let answer = Answer {
+            user: "nobody",
+            algorithm,
+            ..alice(&nonce)
+        };
         let field = answer.field();
-        let credentials = Credentials::parse(field.as_bytes()).expect("well-formed").expect("Digest");
+        let credentials = Credentials::parse(field.as_bytes())
+            .expect("well-formed")
+            .expect("Digest");
         let dummy = DUMMY.bytes(algorithm).expect("both");
         let forged = response_text(algorithm, dummy, "MESSAGE", &credentials, b"hello");
         let end = field.find("response=").expect("a response");
@@ -200,25 +291,69 @@ fn old_and_foreign_nonces_are_stale() {
     let world = world();
     let nonce = world.nonce(1);
     let stale = AuthOutcome::Challenge { stale: true };
-    assert_eq!(world.judge_at(&alice(&nonce).request(), source(), NOW_MS + LIFETIME_MS + 1), stale);
+    assert_eq!(
+        world.judge_at(&alice(&nonce).request(), source(), NOW_MS + LIFETIME_MS + 1),
+        stale
+    );
     let elsewhere = "192.0.2.2".parse().expect("an address");
-    assert_eq!(world.judge_at(&alice(&nonce).request(), elsewhere, NOW_MS), stale);
+    assert_eq!(
+        world.judge_at(&alice(&nonce).request(), elsewhere, NOW_MS),
+        stale
+    );
     assert_eq!(world.judge(&alice("made-up").request()), stale);
     let mapped = "::ffff:192.0.2.1".parse().expect("an address");
-    assert_eq!(world.judge_at(&alice(&nonce).request(), mapped, NOW_MS), GRANTED);
-    let renewed = world.authenticator.challenges(&request(""), REALM, true, source(), NOW_MS, 1);
-    assert!(renewed.iter().all(|challenge| challenge.ends_with("stale=true")));
+    assert_eq!(
+        world.judge_at(&alice(&nonce).request(), mapped, NOW_MS),
+        GRANTED
+    );
+    let renewed = world
+        .authenticator
+        .challenges(&request(""), REALM, true, source(), NOW_MS, 1);
+    assert!(
+        renewed
+            .iter()
+            .all(|challenge| challenge.ends_with("stale=true"))
+    );
 }
 
 #[test]
 fn the_uri_has_to_be_the_requests() {
     let world = world();
     let nonce = world.nonce(1);
-    for (nc, uri) in (1..).zip(["sip:bob@EXAMPLE.com;transport=tcp", "sip:%62ob@example.com:5060"]) {
-        assert_eq!(world.judge(&Answer { uri, nc, ..alice(&nonce) }.request()), GRANTED, "{uri}");
+    for (nc, uri) in (1..).zip([
+        "sip:bob@EXAMPLE.com;transport=tcp",
+        "sip:%62ob@example.com:5060",
+    ]) {
+        assert_eq!(
+            world.judge(
+                &Answer {
+                    uri,
+                    nc,
+                    ..alice(&nonce)
+                }
+                .request()
+            ),
+            GRANTED,
+            "{uri}"
+        );
     }
-    for uri in ["sip:carol@example.com", "sip:example.com", "sip:bob@example.org", "x"] {
-        assert_eq!(world.judge(&Answer { uri, ..alice(&nonce) }.request()), AuthOutcome::Malformed, "{uri}");
+    for uri in [
+        "sip:carol@example.com",
+        "sip:example.com",
+        "sip:bob@example.org",
+        "x",
+    ] {
+        assert_eq!(
+            world.judge(
+                &Answer {
+                    uri,
+                    ..alice(&nonce)
+                }
+                .request()
+            ),
+            AuthOutcome::Malformed,
+            "{uri}"
+        );
     }
 }
 
@@ -244,9 +379,22 @@ fn what_breaks_the_rules_is_malformed() {
 fn a_disabled_account_hears_so_only_with_the_right_password() {
     let world = world();
     let nonce = world.nonce(1);
-    let carol = Answer { user: "carol", ..alice(&nonce) };
-    assert_eq!(world.judge(&carol.request()), AuthOutcome::Disabled { account: AccountId(3) });
-    let wrong = Answer { user: "carol", password: "x", nc: 2, ..alice(&nonce) };
+    let carol = Answer {
+        user: "carol",
+        ..alice(&nonce)
+    };
+    assert_eq!(
+        world.judge(&carol.request()),
+        AuthOutcome::Disabled {
+            account: AccountId(3)
+        }
+    );
+    let wrong = Answer {
+        user: "carol",
+        password: "x",
+        nc: 2,
+        ..alice(&nonce)
+    };
     assert_eq!(world.judge(&wrong.request()), AuthOutcome::Denied);
 }
 
@@ -255,10 +403,21 @@ fn nobody_sends_in_anothers_name() {
     let world = world();
     let domains = Domains::new(REALM);
     let may = |from: &str| identity_allowed(&world.directory, &domains, AccountId(1), from);
-    for own in ["sip:alice@example.com", "sips:alice@EXAMPLE.COM:5061", "sip:1001@example.com", "tel:10-01"] {
+    for own in [
+        "sip:alice@example.com",
+        "sips:alice@EXAMPLE.COM:5061",
+        "sip:1001@example.com",
+        "tel:10-01",
+    ] {
         assert!(may(own), "{own}");
     }
-    for foreign in ["sip:bob@example.com", "sip:alice@example.org", "sip:nobody@example.com", "sip:example.com", ""] {
+    for foreign in [
+        "sip:bob@example.com",
+        "sip:alice@example.org",
+        "sip:nobody@example.com",
+        "sip:example.com",
+        "",
+    ] {
         assert!(!may(foreign), "{foreign}");
     }
 }

@@ -67,7 +67,10 @@ impl Directory {
         Some(DeviceCredentials {
             device: slot.id,
             account: account.id,
-            ha1: Ha1 { sha256: slot.ha1_sha256, md5: slot.ha1_md5 },
+            ha1: Ha1 {
+                sha256: slot.ha1_sha256,
+                md5: slot.ha1_md5,
+            },
             disabled: account.disabled,
         })
     }
@@ -167,7 +170,10 @@ struct Slots<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -217,7 +223,10 @@ struct Inner {
 /// Lookups.
 impl Inner {
     fn realm(&self, realm: &str) -> Option<u16> {
-        let at = self.realms.iter().position(|known| known.eq_ignore_ascii_case(realm))?;
+        let at = self
+            .realms
+            .iter()
+            .position(|known| known.eq_ignore_ascii_case(realm))?;
         u16::try_from(at).ok()
     }
 
@@ -299,8 +308,15 @@ impl Inner {
         };
         let at = self.accounts.insert(empty);
         let hash = self.hasher.hash_one(id);
-        let Self { by_id, accounts, hasher, .. } = self;
-        by_id.insert_unique(hash, at, |at| hasher.hash_one(accounts.get(*at).map(|slot| slot.id).unwrap_or(id)));
+        let Self {
+            by_id,
+            accounts,
+            hasher,
+            ..
+        } = self;
+        by_id.insert_unique(hash, at, |at| {
+            hasher.hash_one(accounts.get(*at).map(|slot| slot.id).unwrap_or(id))
+        });
         at
     }
 
@@ -323,7 +339,9 @@ impl Inner {
     fn put_alias(&mut self, address: AddressOfRecord, account: AccountId) {
         let account = self.account_slot(account);
         let at = self.put_address(address, account);
-        let Some(owner) = self.accounts.get_mut(account) else { return };
+        let Some(owner) = self.accounts.get_mut(account) else {
+            return;
+        };
         let next = std::mem::replace(&mut owner.first_alias, at);
         if let Some(slot) = self.addresses.get_mut(at) {
             slot.next = next;
@@ -337,18 +355,33 @@ impl Inner {
             self.drop_address(before);
         }
         let hash = self.hasher.hash_one(address.as_str());
-        let at = self.addresses.insert(AddressSlot { address, account, next: NONE });
-        let Self { by_address, addresses, hasher, .. } = self;
+        let at = self.addresses.insert(AddressSlot {
+            address,
+            account,
+            next: NONE,
+        });
+        let Self {
+            by_address,
+            addresses,
+            hasher,
+            ..
+        } = self;
         let text = |at: &u32| addresses.get(*at).map_or("", |slot| slot.address.as_str());
         by_address.insert_unique(hash, at, |at| hasher.hash_one(text(at)));
         at
     }
 
     fn remove_alias(&mut self, address: &AddressOfRecord) {
-        let Some(at) = self.address_at(address.as_str()) else { return };
+        let Some(at) = self.address_at(address.as_str()) else {
+            return;
+        };
         let owner = self.addresses.get(at).map_or(NONE, |slot| slot.account);
         // An address that has become an account's own since is not an alias to remove.
-        if self.accounts.get(owner).is_some_and(|account| account.primary == at) {
+        if self
+            .accounts
+            .get(owner)
+            .is_some_and(|account| account.primary == at)
+        {
             return;
         }
         self.detach(at);
@@ -357,11 +390,21 @@ impl Inner {
 
     /// Takes an address away from its account.
     fn detach(&mut self, at: u32) {
-        let Some(slot) = self.addresses.get(at) else { return };
+        let Some(slot) = self.addresses.get(at) else {
+            return;
+        };
         let (owner, next) = (slot.account, slot.next);
-        let first = self.accounts.get(owner).map_or(NONE, |account| account.first_alias);
-        let before = self.aliases_from(first).find(|(_, slot)| slot.next == at).map(|(at, _)| at);
-        let Some(account) = self.accounts.get_mut(owner) else { return };
+        let first = self
+            .accounts
+            .get(owner)
+            .map_or(NONE, |account| account.first_alias);
+        let before = self
+            .aliases_from(first)
+            .find(|(_, slot)| slot.next == at)
+            .map(|(at, _)| at);
+        let Some(account) = self.accounts.get_mut(owner) else {
+            return;
+        };
         if account.primary == at {
             account.primary = NONE;
         } else if first == at {
@@ -372,9 +415,14 @@ impl Inner {
     }
 
     fn drop_address(&mut self, at: u32) {
-        let Some(slot) = self.addresses.remove(at) else { return };
+        let Some(slot) = self.addresses.remove(at) else {
+            return;
+        };
         let hash = self.hasher.hash_one(slot.address.as_str());
-        if let Ok(entry) = self.by_address.find_entry(hash, |candidate| *candidate == at) {
+        if let Ok(entry) = self
+            .by_address
+            .find_entry(hash, |candidate| *candidate == at)
+        {
             entry.remove();
         }
     }
@@ -386,7 +434,10 @@ impl Inner {
         if let Some(before) = self.device_by_user(realm, &device.sip_user) {
             self.drop_device(before);
         }
-        let next = self.accounts.get(account).map_or(NONE, |slot| slot.first_device);
+        let next = self
+            .accounts
+            .get(account)
+            .map_or(NONE, |slot| slot.first_device);
         let (id, hash) = (device.id, self.hasher.hash_one(device.id));
         let user_hash = self.hasher.hash_one((realm, device.sip_user.as_str()));
         let at = self.devices.insert(DeviceSlot {
@@ -401,10 +452,20 @@ impl Inner {
         if let Some(slot) = self.accounts.get_mut(account) {
             slot.first_device = at;
         }
-        let Self { by_device, by_user, devices, hasher, .. } = self;
-        by_device.insert_unique(hash, at, |at| hasher.hash_one(devices.get(*at).map_or(id, |slot| slot.id)));
+        let Self {
+            by_device,
+            by_user,
+            devices,
+            hasher,
+            ..
+        } = self;
+        by_device.insert_unique(hash, at, |at| {
+            hasher.hash_one(devices.get(*at).map_or(id, |slot| slot.id))
+        });
         by_user.insert_unique(user_hash, at, |at| {
-            let key = devices.get(*at).map_or((0, ""), |slot| (slot.realm, &slot.user));
+            let key = devices
+                .get(*at)
+                .map_or((0, ""), |slot| (slot.realm, &slot.user));
             hasher.hash_one(key)
         });
     }
@@ -426,10 +487,18 @@ impl Inner {
     }
 
     fn drop_device(&mut self, at: u32) {
-        let Some(slot) = self.devices.get(at) else { return };
+        let Some(slot) = self.devices.get(at) else {
+            return;
+        };
         let (owner, next) = (slot.account, slot.next);
-        let first = self.accounts.get(owner).map_or(NONE, |account| account.first_device);
-        let before = self.devices_from(first).find(|(_, slot)| slot.next == at).map(|(at, _)| at);
+        let first = self
+            .accounts
+            .get(owner)
+            .map_or(NONE, |account| account.first_device);
+        let before = self
+            .devices_from(first)
+            .find(|(_, slot)| slot.next == at)
+            .map(|(at, _)| at);
         if first == at {
             if let Some(account) = self.accounts.get_mut(owner) {
                 account.first_device = next;
@@ -441,9 +510,14 @@ impl Inner {
     }
 
     fn unindex_device(&mut self, at: u32) {
-        let Some(slot) = self.devices.remove(at) else { return };
+        let Some(slot) = self.devices.remove(at) else {
+            return;
+        };
         let hash = self.hasher.hash_one(slot.id);
-        if let Ok(entry) = self.by_device.find_entry(hash, |candidate| *candidate == at) {
+        if let Ok(entry) = self
+            .by_device
+            .find_entry(hash, |candidate| *candidate == at)
+        {
             entry.remove();
         }
         let hash = self.hasher.hash_one((slot.realm, &*slot.user));
@@ -453,14 +527,28 @@ impl Inner {
     }
 
     fn remove_account(&mut self, id: AccountId) {
-        let Some(at) = self.account_at(id) else { return };
-        let Some(slot) = self.accounts.get(at) else { return };
-        let aliases: Vec<u32> = self.aliases_from(slot.first_alias).map(|(at, _)| at).collect();
-        let devices: Vec<u32> = self.devices_from(slot.first_device).map(|(at, _)| at).collect();
+        let Some(at) = self.account_at(id) else {
+            return;
+        };
+        let Some(slot) = self.accounts.get(at) else {
+            return;
+        };
+        let aliases: Vec<u32> = self
+            .aliases_from(slot.first_alias)
+            .map(|(at, _)| at)
+            .collect();
+        let devices: Vec<u32> = self
+            .devices_from(slot.first_device)
+            .map(|(at, _)| at)
+            .collect();
         let primary = slot.primary;
         self.drop_address(primary);
-        aliases.into_iter().for_each(|alias| self.drop_address(alias));
-        devices.into_iter().for_each(|device| self.unindex_device(device));
+        aliases
+            .into_iter()
+            .for_each(|alias| self.drop_address(alias));
+        devices
+            .into_iter()
+            .for_each(|device| self.unindex_device(device));
         self.accounts.remove(at);
         let hash = self.hasher.hash_one(id);
         if let Ok(entry) = self.by_id.find_entry(hash, |candidate| *candidate == at) {

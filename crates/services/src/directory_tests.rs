@@ -18,7 +18,10 @@ fn account(id: i64, address: &str) -> DirectoryChange {
 }
 
 fn alias(address: &str, account: i64) -> DirectoryChange {
-    DirectoryChange::Alias { address: aor(address), account: AccountId(account) }
+    DirectoryChange::Alias {
+        address: aor(address),
+        account: AccountId(account),
+    }
 }
 
 fn device(id: i64, account: i64, user: &str) -> DirectoryChange {
@@ -35,7 +38,10 @@ fn device(id: i64, account: i64, user: &str) -> DirectoryChange {
 }
 
 fn removed_device(device: i64, account: i64) -> DirectoryChange {
-    DirectoryChange::DeviceRemoved { device: DeviceId(device), account: AccountId(account) }
+    DirectoryChange::DeviceRemoved {
+        device: DeviceId(device),
+        account: AccountId(account),
+    }
 }
 
 fn whose(directory: &Directory, address: &str) -> Option<i64> {
@@ -63,9 +69,14 @@ fn addresses_aliases_and_devices_lead_to_the_account() {
     assert_eq!(who_logs_in(&directory, "Alice"), None);
     assert!(directory.credentials("EXAMPLE.com", "alice").is_some());
     assert!(directory.credentials("example.org", "alice").is_none());
-    assert_eq!(directory.devices(AccountId(1)).as_slice(), [DeviceId(10), DeviceId(11)]);
+    assert_eq!(
+        directory.devices(AccountId(1)).as_slice(),
+        [DeviceId(10), DeviceId(11)]
+    );
     let domains = Domains::new("example.com");
-    let resolved = directory.resolve(&domains, "sip:1001@EXAMPLE.com:5060").expect("ours");
+    let resolved = directory
+        .resolve(&domains, "sip:1001@EXAMPLE.com:5060")
+        .expect("ours");
     assert_eq!(resolved.account, AccountId(1));
 }
 
@@ -73,7 +84,11 @@ fn addresses_aliases_and_devices_lead_to_the_account() {
 fn the_order_of_changes_does_not_matter() {
     let directory = Directory::new();
     directory.apply([device(10, 1, "alice"), alias("1001@example.com", 1)]);
-    assert_eq!(directory.find("1001@example.com"), None, "no address of record yet");
+    assert_eq!(
+        directory.find("1001@example.com"),
+        None,
+        "no address of record yet"
+    );
     directory.apply([account(1, "alice@example.com")]);
     assert_eq!(whose(&directory, "1001@example.com"), Some(1));
     assert_eq!(who_logs_in(&directory, "alice"), Some((10, 1)));
@@ -83,7 +98,11 @@ fn the_order_of_changes_does_not_matter() {
 fn an_account_takes_all_of_its_own_with_it() {
     let directory = Directory::new();
     directory.apply([account(1, "a@example.com"), account(2, "b@example.com")]);
-    directory.apply([alias("1@example.com", 1), alias("2@example.com", 1), alias("3@example.com", 2)]);
+    directory.apply([
+        alias("1@example.com", 1),
+        alias("2@example.com", 1),
+        alias("3@example.com", 2),
+    ]);
     directory.apply([device(10, 1, "a"), device(11, 1, "a2"), device(20, 2, "b")]);
     directory.apply([DirectoryChange::AccountRemoved(AccountId(1))]);
     for address in ["a@example.com", "1@example.com", "2@example.com"] {
@@ -93,17 +112,28 @@ fn an_account_takes_all_of_its_own_with_it() {
     assert_eq!(whose(&directory, "3@example.com"), Some(2));
     assert_eq!(who_logs_in(&directory, "b"), Some((20, 2)));
     let counts = directory.counts();
-    assert_eq!((counts.accounts, counts.devices, counts.addresses), (1, 1, 2));
+    assert_eq!(
+        (counts.accounts, counts.devices, counts.addresses),
+        (1, 1, 2)
+    );
 }
 
 #[test]
 fn a_renamed_account_is_found_by_its_new_address_only() {
     let directory = Directory::new();
-    directory.apply([account(1, "a@example.com"), alias("b@example.com", 1), account(1, "b@example.com")]);
+    directory.apply([
+        account(1, "a@example.com"),
+        alias("b@example.com", 1),
+        account(1, "b@example.com"),
+    ]);
     assert_eq!(whose(&directory, "a@example.com"), None);
     assert_eq!(whose(&directory, "b@example.com"), Some(1));
     directory.apply([DirectoryChange::AliasRemoved(aor("b@example.com"))]);
-    assert_eq!(whose(&directory, "b@example.com"), Some(1), "it is no alias any more");
+    assert_eq!(
+        whose(&directory, "b@example.com"),
+        Some(1),
+        "it is no alias any more"
+    );
 }
 
 /// The index against plain maps under a long random history.
@@ -138,7 +168,9 @@ fn agrees_with_a_model() {
             }
             3 => {
                 aliases.remove(&format!("{other}@example.com"));
-                directory.apply([DirectoryChange::AliasRemoved(aor(&format!("{other}@example.com")))]);
+                directory.apply([DirectoryChange::AliasRemoved(aor(&format!(
+                    "{other}@example.com"
+                )))]);
             }
             4 => {
                 devices.insert(other, id);
@@ -153,7 +185,11 @@ fn agrees_with_a_model() {
     for id in 0..40 {
         let expected = accounts.contains_key(&id).then_some(id);
         assert_eq!(whose(&directory, &format!("u{id}@example.com")), expected);
-        let of: Vec<_> = devices.iter().filter(|(_, owner)| **owner == id).map(|(id, _)| DeviceId(*id)).collect();
+        let of: Vec<_> = devices
+            .iter()
+            .filter(|(_, owner)| **owner == id)
+            .map(|(id, _)| DeviceId(*id))
+            .collect();
         assert_eq!(directory.devices(AccountId(id)).to_vec(), of);
     }
     for other in 0..120 {

@@ -69,7 +69,9 @@ fn joined(user: &str, domain: &str) -> String {
 }
 
 fn bare(host: &str) -> &str {
-    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     inner.unwrap_or(host)
 }
 
@@ -89,7 +91,10 @@ mod tests {
         domains.add("other.example", "other.example");
         for (uri, expected) in [
             ("sip:alice@EXAMPLE.com", Some("alice@example.com")),
-            ("sips:%61lice@example.com:5061;transport=tls", Some("alice@example.com")),
+            (
+                "sips:%61lice@example.com:5061;transport=tls",
+                Some("alice@example.com"),
+            ),
             ("sip:alice@192.0.2.1", Some("alice@example.com")),
             ("sip:alice@[2001:db8::1]:5060", Some("alice@example.com")),
             ("sip:alice@other.example", Some("alice@other.example")),

@@ -54,8 +54,14 @@ pub struct LimitPolicy {
 impl Default for LimitPolicy {
     fn default() -> Self {
         Self {
-            source: Rate { per_second: 200, burst: 1_000 },
-            account: Rate { per_second: 50, burst: 500 },
+            source: Rate {
+                per_second: 200,
+                burst: 1_000,
+            },
+            account: Rate {
+                per_second: 50,
+                burst: 500,
+            },
             failures: 10,
             failure_window_ms: 60_000,
             ban_ms: 300_000,
@@ -93,11 +99,18 @@ impl Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().ok()?;
-        let (width, offset) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+        let (width, offset) = if address.is_ipv4() {
+            (32, 96)
+        } else {
+            (128, 0)
+        };
         let bits = bits.unwrap_or(width);
         (bits <= width).then(|| {
             let bits = bits + offset;
-            Self { address: mapped(address) & mask(bits), bits }
+            Self {
+                address: mapped(address) & mask(bits),
+                bits,
+            }
         })
     }
 
@@ -114,7 +127,11 @@ pub struct Networks(Vec<Network>);
 impl Networks {
     /// Reads each text as a network.
     pub fn parse<T: AsRef<str>>(texts: &[T]) -> Result<Self, NotANetwork> {
-        texts.iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>().map(Self)
+        texts
+            .iter()
+            .map(|text| text.as_ref().parse())
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether the address is in one of them.
@@ -176,7 +193,11 @@ struct Buckets {
 impl Buckets {
     fn new(rate: Rate) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Vec::new())).collect();
-        Self { rate, hasher: RandomState::new(), shards }
+        Self {
+            rate,
+            hasher: RandomState::new(),
+            shards,
+        }
     }
 
     fn take(&self, key: impl Hash, now_ms: u64) -> Verdict {
@@ -188,19 +209,28 @@ impl Buckets {
         if table.is_empty() {
             table.resize(SETS * WAYS, Bucket::default());
         }
-        let first = (tag % SETS as u64) as usize * WAYS;
+        let [low, high, ..] = tag.to_le_bytes();
+        let first = usize::from(u16::from_le_bytes([low, high])) % SETS * WAYS;
         // Whole sets fill the table, so the slice is there.
-        let Some(set) = table.get_mut(first..first + WAYS) else { return Verdict::Pass };
+        let Some(set) = table.get_mut(first..first + WAYS) else {
+            return Verdict::Pass;
+        };
         find_or_evict(set, tag).map_or(Verdict::Pass, |bucket| bucket.take(self.rate, now_ms))
     }
 }
 
 fn find_or_evict(set: &mut [Bucket], tag: u64) -> Option<&mut Bucket> {
-    let at = set.iter().position(|bucket| bucket.tag == tag).or_else(|| {
-        let (at, _) = set.iter().enumerate().min_by_key(|(_, bucket)| bucket.full_at_us)?;
-        set[at] = Bucket { tag, full_at_us: 0 };
-        Some(at)
-    })?;
+    let at = set
+        .iter()
+        .position(|bucket| bucket.tag == tag)
+        .or_else(|| {
+            let (at, _) = set
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, bucket)| bucket.full_at_us)?;
+            set[at] = Bucket { tag, full_at_us: 0 };
+            Some(at)
+        })?;
     set.get_mut(at)
 }
 
@@ -241,7 +271,11 @@ struct Guesses {
 impl Guesses {
     /// When nothing is lost by forgetting it.
     fn forget_at_ms(&self, policy: &LimitPolicy) -> u64 {
-        let memory_ms = if self.times > 0 { policy.ban_max_ms } else { policy.failure_window_ms };
+        let memory_ms = if self.times > 0 {
+            policy.ban_max_ms
+        } else {
+            policy.failure_window_ms
+        };
         self.until_ms.max(self.since_ms).saturating_add(memory_ms)
     }
 }
@@ -296,7 +330,9 @@ impl Limiter {
             return false;
         }
         let guesses = locked(&self.guesses);
-        guesses.get(&source_key(address)).is_some_and(|found| found.until_ms > now_ms)
+        guesses
+            .get(&source_key(address))
+            .is_some_and(|found| found.until_ms > now_ms)
     }
 
     /// Counts a wrong password or an unknown user. `Some(ban)` when this one was one too many.
@@ -311,7 +347,11 @@ impl Limiter {
         }
         let found = guesses.entry(key).or_default();
         if now_ms.saturating_sub(found.since_ms) > self.policy.failure_window_ms {
-            *found = Guesses { failures: 0, since_ms: now_ms, ..*found };
+            *found = Guesses {
+                failures: 0,
+                since_ms: now_ms,
+                ..*found
+            };
         }
         found.failures += 1;
         if found.failures < self.policy.failures || found.until_ms > now_ms {
@@ -321,20 +361,35 @@ impl Limiter {
             self.banned.fetch_add(1, Ordering::Relaxed);
         }
         let until_ms = now_ms.saturating_add(self.ban_ms(found.times));
-        *found = Guesses { failures: 0, times: found.times.saturating_add(1), since_ms: now_ms, until_ms };
-        Some(Ban { source: key_address(key), until_ms, times: found.times })
+        *found = Guesses {
+            failures: 0,
+            times: found.times.saturating_add(1),
+            since_ms: now_ms,
+            until_ms,
+        };
+        Some(Ban {
+            source: key_address(key),
+            until_ms,
+            times: found.times,
+        })
     }
 
     fn ban_ms(&self, times: u32) -> u64 {
         let factor = 1u64.checked_shl(times).unwrap_or(u64::MAX);
-        self.policy.ban_ms.saturating_mul(factor).min(self.policy.ban_max_ms)
+        self.policy
+            .ban_ms
+            .saturating_mul(factor)
+            .min(self.policy.ban_max_ms)
     }
 
     /// Forgets what is over; if nothing is, the quarter that is over soonest.
     fn make_room(&self, guesses: &mut HashMap<u128, Guesses>, now_ms: u64) {
         guesses.retain(|_, found| found.forget_at_ms(&self.policy) > now_ms);
         if guesses.len() >= GUESSERS_MAX {
-            let mut ends: Vec<u64> = guesses.values().map(|found| found.forget_at_ms(&self.policy)).collect();
+            let mut ends: Vec<u64> = guesses
+                .values()
+                .map(|found| found.forget_at_ms(&self.policy))
+                .collect();
             let (_, quarter, _) = ends.select_nth_unstable(GUESSERS_MAX / 4);
             let quarter = *quarter;
             let mut over = GUESSERS_MAX / 4;
@@ -357,7 +412,11 @@ impl Limiter {
         let guesses = locked(&self.guesses);
         let in_force = guesses.iter().filter(|(_, found)| found.until_ms > now_ms);
         let mut bans: Vec<Ban> = in_force
-            .map(|(key, found)| Ban { source: key_address(*key), until_ms: found.until_ms, times: found.times })
+            .map(|(key, found)| Ban {
+                source: key_address(*key),
+                until_ms: found.until_ms,
+                times: found.times,
+            })
             .collect();
         bans.sort_by_key(|ban| (std::cmp::Reverse(ban.until_ms), ban.source));
         bans
@@ -396,8 +455,14 @@ mod tests {
 
     fn limiter(change: impl FnOnce(&mut LimitPolicy)) -> Limiter {
         let mut policy = LimitPolicy {
-            source: Rate { per_second: 10, burst: 20 },
-            account: Rate { per_second: 1, burst: 2 },
+            source: Rate {
+                per_second: 10,
+                burst: 20,
+            },
+            account: Rate {
+                per_second: 1,
+                burst: 2,
+            },
             failures: 3,
             ..LimitPolicy::default()
         };
@@ -406,22 +471,51 @@ mod tests {
     }
 
     fn passes(limiter: &Limiter, source: &str, now_ms: u64, tries: usize) -> usize {
-        (0..tries).filter(|_| limiter.source(ip(source), now_ms) == Verdict::Pass).count()
+        (0..tries)
+            .filter(|_| limiter.source(ip(source), now_ms) == Verdict::Pass)
+            .count()
     }
 
     #[test]
     fn networks_of_both_families() {
-        let networks = Networks::parse(&["192.0.2.0/24", "10.1.2.3", "2001:db8::/32", "::1"]).expect("networks");
-        for inside in ["192.0.2.255", "10.1.2.3", "::ffff:192.0.2.7", "2001:db8:ffff::1", "::1"] {
+        let networks = Networks::parse(&["192.0.2.0/24", "10.1.2.3", "2001:db8::/32", "::1"])
+            .expect("networks");
+        for inside in [
+            "192.0.2.255",
+            "10.1.2.3",
+            "::ffff:192.0.2.7",
+            "2001:db8:ffff::1",
+            "::1",
+        ] {
             assert!(networks.contains(ip(inside)), "{inside}");
         }
         for outside in ["192.0.3.0", "10.1.2.4", "2001:db9::1", "::2", "127.0.0.1"] {
             assert!(!networks.contains(ip(outside)), "{outside}");
         }
-        assert!(Networks::parse(&["0.0.0.0/0"]).expect("all").contains(ip("203.0.113.1")));
-        assert!(!Networks::parse(&["0.0.0.0/0"]).expect("all of IPv4").contains(ip("2001:db8::1")));
-        assert!(Networks::parse(&["::/0"]).expect("all").contains(ip("203.0.113.1")));
-        for bad in ["", "x", "1.2.3.4/33", "::/129", "1.2.3/8", "1.2.3.4/", "1.2.3.4/-1"] {
+        assert!(
+            Networks::parse(&["0.0.0.0/0"])
+                .expect("all")
+                .contains(ip("203.0.113.1"))
+        );
+        assert!(
+            !Networks::parse(&["0.0.0.0/0"])
+                .expect("all of IPv4")
+                .contains(ip("2001:db8::1"))
+        );
+        assert!(
+            Networks::parse(&["::/0"])
+                .expect("all")
+                .contains(ip("203.0.113.1"))
+        );
+        for bad in [
+            "",
+            "x",
+            "1.2.3.4/33",
+            "::/129",
+            "1.2.3/8",
+            "1.2.3.4/",
+            "1.2.3.4/-1",
+        ] {
             assert_eq!(bad.parse::<Network>(), Err(NotANetwork(bad.to_owned())));
         }
     }
@@ -431,12 +525,15 @@ mod tests {
         let limiter = limiter(|_| ());
         assert_eq!(passes(&limiter, "192.0.2.1", NOW_MS, 100), 20);
         assert_eq!(limiter.source(ip("192.0.2.1"), NOW_MS), Verdict::Slow(1));
-        assert_eq!(passes(&limiter, "192.0.2.2", NOW_MS, 100), 20, "another source");
+        assert_eq!(
+            passes(&limiter, "192.0.2.2", NOW_MS, 100),
+            20,
+            "another source"
+        );
         assert_eq!(passes(&limiter, "192.0.2.1", NOW_MS + 1_000, 100), 10);
         assert_eq!(passes(&limiter, "192.0.2.1", NOW_MS + 60_000, 100), 20);
-        let steady = (0..1000).filter(|step| {
-            limiter.source(ip("192.0.2.3"), NOW_MS + step * 10) == Verdict::Pass
-        });
+        let steady = (0..1000)
+            .filter(|step| limiter.source(ip("192.0.2.3"), NOW_MS + step * 10) == Verdict::Pass);
         assert_eq!(steady.count(), 20 + 99);
     }
 
@@ -447,7 +544,11 @@ mod tests {
         assert_eq!(passes(&limiter, "2001:db8::ffff:2", NOW_MS, 100), 0);
         assert_eq!(passes(&limiter, "2001:db8:0:1::1", NOW_MS, 100), 20);
         assert_eq!(passes(&limiter, "192.0.2.1", NOW_MS, 100), 20);
-        assert_eq!(passes(&limiter, "::ffff:192.0.2.1", NOW_MS, 100), 0, "the same host");
+        assert_eq!(
+            passes(&limiter, "::ffff:192.0.2.1", NOW_MS, 100),
+            0,
+            "the same host"
+        );
     }
 
     #[test]
@@ -457,10 +558,23 @@ mod tests {
             policy.failures = 1;
         });
         let (alice, here) = (AccountId(1), ip("192.0.2.1"));
-        let verdicts: Vec<_> = (0..4).map(|_| limiter.account(alice, here, NOW_MS)).collect();
-        assert_eq!(verdicts, [Verdict::Pass, Verdict::Pass, Verdict::Slow(1), Verdict::Slow(1)]);
+        let verdicts: Vec<_> = (0..4)
+            .map(|_| limiter.account(alice, here, NOW_MS))
+            .collect();
+        assert_eq!(
+            verdicts,
+            [
+                Verdict::Pass,
+                Verdict::Pass,
+                Verdict::Slow(1),
+                Verdict::Slow(1)
+            ]
+        );
         assert_eq!(limiter.account(AccountId(2), here, NOW_MS), Verdict::Pass);
-        assert_eq!(limiter.account(alice, ip("127.0.0.1"), NOW_MS), Verdict::Pass);
+        assert_eq!(
+            limiter.account(alice, ip("127.0.0.1"), NOW_MS),
+            Verdict::Pass
+        );
         assert_eq!(passes(&limiter, "127.0.0.1", NOW_MS, 1000), 1000);
         assert_eq!(limiter.failure(ip("127.0.0.1"), NOW_MS), None);
     }
@@ -478,9 +592,17 @@ mod tests {
         for number in 0..300_000u32 {
             limiter.source(IpAddr::from(number.to_be_bytes()), NOW_MS);
         }
-        let sizes = limiter.sources.shards.iter().map(|shard| locked(shard).len());
+        let sizes = limiter
+            .sources
+            .shards
+            .iter()
+            .map(|shard| locked(shard).len());
         assert_eq!(sizes.sum::<usize>(), SHARDS * SETS * WAYS);
-        assert_eq!(passes(&limiter, "192.0.2.1", NOW_MS, 100), 0, "the emptiest bucket is kept");
+        assert_eq!(
+            passes(&limiter, "192.0.2.1", NOW_MS, 100),
+            0,
+            "the emptiest bucket is kept"
+        );
     }
 
     #[test]
@@ -492,12 +614,23 @@ mod tests {
             assert_eq!(limiter.failure(guesser, now_ms), None);
             assert_eq!(limiter.failure(guesser, now_ms), None);
             let ban = limiter.failure(guesser, now_ms).expect("one too many");
-            assert_eq!(ban, Ban { source: guesser, until_ms: now_ms + minutes * 60_000, times });
+            assert_eq!(
+                ban,
+                Ban {
+                    source: guesser,
+                    until_ms: now_ms + minutes * 60_000,
+                    times
+                }
+            );
             assert_eq!(limiter.source(guesser, now_ms), Verdict::Banned);
             assert_eq!(limiter.source(ip("192.0.2.2"), now_ms), Verdict::Pass);
-            assert_eq!(limiter.bans(now_ms), [ban.clone()]);
+            assert_eq!(limiter.bans(now_ms), std::slice::from_ref(&ban));
             now_ms = ban.until_ms;
-            assert_eq!(limiter.source(guesser, now_ms), Verdict::Pass, "time ends it");
+            assert_eq!(
+                limiter.source(guesser, now_ms),
+                Verdict::Pass,
+                "time ends it"
+            );
             assert!(limiter.bans(now_ms).is_empty());
         }
         assert_eq!(limiter.ban_ms(u32::MAX), 86_400_000);
@@ -507,7 +640,11 @@ mod tests {
     fn slow_mistakes_ban_nobody() {
         let limiter = limiter(|_| ());
         for step in 0..100 {
-            assert_eq!(limiter.failure(ip("192.0.2.1"), NOW_MS + step * 31_000), None, "{step}");
+            assert_eq!(
+                limiter.failure(ip("192.0.2.1"), NOW_MS + step * 31_000),
+                None,
+                "{step}"
+            );
         }
     }
 
@@ -533,7 +670,11 @@ mod tests {
             limiter.failure(IpAddr::from(number.to_be_bytes()), NOW_MS);
         }
         assert!(locked(&limiter.guesses).len() <= GUESSERS_MAX);
-        assert_eq!(limiter.source(banned, NOW_MS), Verdict::Banned, "bans outlive single failures");
+        assert_eq!(
+            limiter.source(banned, NOW_MS),
+            Verdict::Banned,
+            "bans outlive single failures"
+        );
         limiter.expire(NOW_MS + 2 * 86_400_000);
         assert!(locked(&limiter.guesses).is_empty());
         assert_eq!(limiter.banned.load(Ordering::Relaxed), 0);

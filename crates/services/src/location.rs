@@ -22,7 +22,10 @@ const SHARDS: usize = 64;
 /// The flow of a binding as text in [`Binding::received`]: transport, listener,
 /// connection and remote address between slashes.
 pub fn flow_text(flow: &FlowToken) -> String {
-    format!("{}/{}/{}/{}", flow.transport, flow.listener, flow.connection, flow.remote)
+    format!(
+        "{}/{}/{}/{}",
+        flow.transport, flow.listener, flow.connection, flow.remote
+    )
 }
 
 /// Reads [`flow_text`] back.
@@ -93,7 +96,9 @@ const USER_AGENT: usize = 4;
 const PARTS: usize = 5;
 
 fn part<'a>(text: &'a str, ends: &[u16; PARTS - 1], at: usize) -> &'a str {
-    let start = at.checked_sub(1).map_or(0, |before| usize::from(ends[before]));
+    let start = at
+        .checked_sub(1)
+        .map_or(0, |before| usize::from(ends[before]));
     let end = ends.get(at).map_or(text.len(), |end| usize::from(*end));
     text.get(start..end).unwrap_or_default()
 }
@@ -160,7 +165,9 @@ impl Packed {
         Binding {
             contact: text(CONTACT).into(),
             device: self.device,
-            instance: Some(text(INSTANCE)).filter(|text| !text.is_empty()).map(Into::into),
+            instance: Some(text(INSTANCE))
+                .filter(|text| !text.is_empty())
+                .map(Into::into),
             reg_id: self.reg_id,
             q: self.q,
             call_id: text(CALL_ID).into(),
@@ -267,8 +274,13 @@ impl Location {
     pub fn lookup(&self, aor: &AddressOfRecord, now_ms: u64) -> Targets {
         let shard = self.shard(aor);
         let mut targets: Targets = shard.entries.get(aor).map_or_else(Targets::new, |entry| {
-            let live = entry.bindings.iter().filter(|packed| packed.expires_at_ms > now_ms);
-            live.filter(|packed| packed.is_reachable()).map(Packed::target).collect()
+            let live = entry
+                .bindings
+                .iter()
+                .filter(|packed| packed.expires_at_ms > now_ms);
+            live.filter(|packed| packed.is_reachable())
+                .map(Packed::target)
+                .collect()
         });
         drop(shard);
         targets.sort_by_key(|target| std::cmp::Reverse((target.q, target.expires_at_ms)));
@@ -277,40 +289,55 @@ impl Location {
 
     /// The bindings as they are, reachable or not.
     pub fn bindings(&self, aor: &AddressOfRecord, now_ms: u64) -> Vec<Binding> {
-        self.shard(aor).entries.get(aor).map_or_else(Vec::new, |entry| unpack(entry, now_ms))
+        self.shard(aor)
+            .entries
+            .get(aor)
+            .map_or_else(Vec::new, |entry| unpack(entry, now_ms))
     }
 
     /// Whether an address has any binding.
     pub fn is_registered(&self, aor: &AddressOfRecord, now_ms: u64) -> bool {
         let shard = self.shard(aor);
         let entry = shard.entries.get(aor);
-        entry.is_some_and(|entry| entry.bindings.iter().any(|packed| packed.expires_at_ms > now_ms))
+        entry.is_some_and(|entry| {
+            entry
+                .bindings
+                .iter()
+                .any(|packed| packed.expires_at_ms > now_ms)
+        })
     }
 
     /// Changes the bindings of one address in one step: `change` sees those that have not
-    /// ended and returns all that shall be, or an error that leaves them as they are.
-    /// `Ok(None)` changes nothing.
-    pub fn update<R, E>(
+    /// ended, makes them what they shall be and says whether that is to be kept. Returns
+    /// what it made of them.
+    ///
+    /// # Errors
+    /// Those of `change`; the bindings are then as they were.
+    pub fn update<E>(
         &self,
         aor: &AddressOfRecord,
         now_ms: u64,
-        change: impl FnOnce(Vec<Binding>) -> Result<(Option<Vec<Binding>>, R), E>,
-    ) -> Result<R, E> {
+        change: impl FnOnce(&mut Vec<Binding>) -> Result<bool, E>,
+    ) -> Result<Vec<Binding>, E> {
         let mut shard = self.shard(aor);
-        let existing = shard.entries.get(aor).map_or_else(Vec::new, |entry| unpack(entry, now_ms));
-        let (bindings, result) = change(existing)?;
-        if let Some(bindings) = bindings {
+        let mut bindings = shard
+            .entries
+            .get(aor)
+            .map_or_else(Vec::new, |entry| unpack(entry, now_ms));
+        if change(&mut bindings)? {
             let packed = bindings.iter().map(Packed::new).collect();
             self.replace(&mut shard, aor, packed, true);
         }
-        Ok(result)
+        Ok(bindings)
     }
 
     /// Takes over bindings at start. Their connections are gone: only flows of UDP live on.
     pub fn restore(&self, bindings: impl IntoIterator<Item = (AddressOfRecord, Vec<Binding>)>) {
         for (aor, bindings) in bindings {
             let mut packed: SmallVec<[Packed; 1]> = bindings.iter().map(Packed::new).collect();
-            packed.iter_mut().for_each(|packed| packed.flow &= packed.connection == 0);
+            packed
+                .iter_mut()
+                .for_each(|packed| packed.flow &= packed.connection == 0);
             let mut shard = self.shard(&aor);
             self.replace(&mut shard, &aor, packed, false);
         }
@@ -326,7 +353,9 @@ impl Location {
         }
         for shard in &self.shards {
             let mut shard = lock(shard);
-            let Some(aors) = shard.flows.remove(&connection) else { continue };
+            let Some(aors) = shard.flows.remove(&connection) else {
+                continue;
+            };
             for aor in aors {
                 self.end_flow(&mut shard, &aor, connection);
                 affected.push(aor);
@@ -336,15 +365,21 @@ impl Location {
     }
 
     fn end_flow(&self, shard: &mut Shard, aor: &AddressOfRecord, connection: u64) {
-        let Some(entry) = shard.entries.get_mut(aor) else { return };
+        let Some(entry) = shard.entries.get_mut(aor) else {
+            return;
+        };
         let mut bindings = std::mem::take(&mut entry.bindings);
         let before = bindings.len();
         bindings.retain(|packed| packed.connection != connection || !packed.dies_with_flow());
-        for packed in bindings.iter_mut().filter(|packed| packed.connection == connection) {
+        for packed in bindings
+            .iter_mut()
+            .filter(|packed| packed.connection == connection)
+        {
             packed.flow = false;
             packed.connection = 0;
         }
-        self.bindings.fetch_sub(before - bindings.len(), Ordering::Relaxed);
+        self.bindings
+            .fetch_sub(before - bindings.len(), Ordering::Relaxed);
         let emptied = before > 0 && bindings.is_empty();
         self.aors.fetch_sub(usize::from(emptied), Ordering::Relaxed);
         entry.bindings = bindings;
@@ -360,9 +395,14 @@ impl Location {
         let shard = &mut *guard;
         let mut ended = Vec::new();
         for (aor, entry) in &mut shard.entries {
-            if entry.bindings.iter().any(|packed| packed.expires_at_ms <= now_ms) {
+            if entry
+                .bindings
+                .iter()
+                .any(|packed| packed.expires_at_ms <= now_ms)
+            {
                 let gone = drain_expired(entry, now_ms);
-                self.aors.fetch_sub(usize::from(entry.bindings.is_empty()), Ordering::Relaxed);
+                self.aors
+                    .fetch_sub(usize::from(entry.bindings.is_empty()), Ordering::Relaxed);
                 mark_dirty(entry, &mut shard.dirty, aor);
                 ended.push((aor.clone(), gone));
             }
@@ -371,7 +411,10 @@ impl Location {
             self.bindings.fetch_sub(gone.len(), Ordering::Relaxed);
             forget_flows(shard, aor, gone.iter().filter_map(connection_of));
         }
-        ended.iter().map(|(aor, gone)| (aor.clone(), gone.iter().map(Packed::binding).collect())).collect()
+        ended
+            .iter()
+            .map(|(aor, gone)| (aor.clone(), gone.iter().map(Packed::binding).collect()))
+            .collect()
     }
 
     /// What changed since the last call, whole addresses: an empty list means that the
@@ -382,9 +425,14 @@ impl Location {
             let mut shard = lock(shard);
             let dirty = std::mem::take(&mut shard.dirty);
             for aor in dirty {
-                let MapEntry::Occupied(mut entry) = shard.entries.entry(aor.clone()) else { continue };
+                let MapEntry::Occupied(mut entry) = shard.entries.entry(aor.clone()) else {
+                    continue;
+                };
                 entry.get_mut().dirty = false;
-                changes.push((aor, entry.get().bindings.iter().map(Packed::binding).collect()));
+                changes.push((
+                    aor,
+                    entry.get().bindings.iter().map(Packed::binding).collect(),
+                ));
                 if entry.get().bindings.is_empty() {
                     entry.remove();
                 }
@@ -415,13 +463,25 @@ impl Location {
 
     fn shard(&self, aor: &AddressOfRecord) -> MutexGuard<'_, Shard> {
         // The map in the shard hashes with keys of its own, so the low bits are free here.
-        let hash = self.hasher.hash_one(aor.as_str());
-        lock(&self.shards[(hash % SHARDS as u64) as usize])
+        let [low, ..] = self.hasher.hash_one(aor.as_str()).to_le_bytes();
+        lock(&self.shards[usize::from(low) % SHARDS])
     }
 
-    fn replace(&self, shard: &mut Shard, aor: &AddressOfRecord, packed: SmallVec<[Packed; 1]>, dirty: bool) {
+    fn replace(
+        &self,
+        shard: &mut Shard,
+        aor: &AddressOfRecord,
+        packed: SmallVec<[Packed; 1]>,
+        dirty: bool,
+    ) {
         let new: SmallVec<[u64; 1]> = packed.iter().filter_map(connection_of).collect();
-        let (old_count, new_count) = (shard.entries.get(aor).map_or(0, |entry| entry.bindings.len()), packed.len());
+        let (old_count, new_count) = (
+            shard
+                .entries
+                .get(aor)
+                .map_or(0, |entry| entry.bindings.len()),
+            packed.len(),
+        );
         if old_count == 0 && new_count == 0 {
             return;
         }
@@ -431,7 +491,13 @@ impl Location {
             mark_dirty(entry, &mut shard.dirty, aor);
         }
         self.count(old_count, new_count);
-        forget_flows(shard, aor, old.iter().filter_map(connection_of).filter(|gone| !new.contains(gone)));
+        forget_flows(
+            shard,
+            aor,
+            old.iter()
+                .filter_map(connection_of)
+                .filter(|gone| !new.contains(gone)),
+        );
         for connection in new {
             let aors = shard.flows.entry(connection).or_default();
             if !aors.contains(aor) {
@@ -454,7 +520,10 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 fn unpack(entry: &Entry, now_ms: u64) -> Vec<Binding> {
-    let live = entry.bindings.iter().filter(|packed| packed.expires_at_ms > now_ms);
+    let live = entry
+        .bindings
+        .iter()
+        .filter(|packed| packed.expires_at_ms > now_ms);
     live.map(Packed::binding).collect()
 }
 
@@ -466,8 +535,9 @@ fn mark_dirty(entry: &mut Entry, dirty: &mut Vec<AddressOfRecord>, aor: &Address
 
 fn drain_expired(entry: &mut Entry, now_ms: u64) -> Vec<Packed> {
     let all = std::mem::take(&mut entry.bindings);
-    let (live, gone): (Vec<Packed>, Vec<Packed>) =
-        all.into_iter().partition(|packed| packed.expires_at_ms > now_ms);
+    let (live, gone): (Vec<Packed>, Vec<Packed>) = all
+        .into_iter()
+        .partition(|packed| packed.expires_at_ms > now_ms);
     entry.bindings = live.into_iter().collect();
     gone
 }
@@ -480,7 +550,11 @@ fn connection_of(packed: &Packed) -> Option<u64> {
 fn forget_flows(shard: &mut Shard, aor: &AddressOfRecord, connections: impl Iterator<Item = u64>) {
     for connection in connections {
         let still = shard.entries.get(aor).is_some_and(|entry| {
-            entry.bindings.iter().filter_map(connection_of).any(|other| other == connection)
+            entry
+                .bindings
+                .iter()
+                .filter_map(connection_of)
+                .any(|other| other == connection)
         });
         if still {
             continue;

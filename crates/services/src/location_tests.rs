@@ -26,26 +26,42 @@ const UDP: &str = "0/1/0/192.0.2.1:5060";
 const TLS: &str = "2/3/77/[2001:db8::1]:40000";
 
 fn put(location: &Location, aor: &AddressOfRecord, bindings: Vec<Binding>) {
-    let put: Result<(), ()> = location.update(aor, NOW_MS, |_| Ok((Some(bindings), ())));
-    assert_eq!(put, Ok(()));
+    let put: Result<Vec<Binding>, ()> = location.update(aor, NOW_MS, |all| {
+        *all = bindings.clone();
+        Ok(true)
+    });
+    assert_eq!(put, Ok(bindings));
 }
 
 fn contacts(location: &Location, aor: &AddressOfRecord, now_ms: u64) -> Vec<String> {
-    location.lookup(aor, now_ms).iter().map(|target| target.contact().to_owned()).collect()
+    location
+        .lookup(aor, now_ms)
+        .iter()
+        .map(|target| target.contact().to_owned())
+        .collect()
 }
 
 #[test]
 fn what_is_put_comes_back() {
     let location = Location::new();
-    let bindings = vec![binding("sip:a@192.0.2.1", UDP, 0), binding("sip:a@[2001:db8::1]", TLS, 1)];
+    let bindings = vec![
+        binding("sip:a@192.0.2.1", UDP, 0),
+        binding("sip:a@[2001:db8::1]", TLS, 1),
+    ];
     put(&location, &aor("a"), bindings.clone());
     assert_eq!(location.bindings(&aor("a"), NOW_MS), bindings);
     assert_eq!(location.bindings(&aor("b"), NOW_MS), vec![]);
     assert_eq!((location.aor_count(), location.binding_count()), (1, 2));
     let targets = location.lookup(&aor("a"), NOW_MS);
-    let tls = targets.iter().find(|target| target.reg_id == 1).expect("the second");
+    let tls = targets
+        .iter()
+        .find(|target| target.reg_id == 1)
+        .expect("the second");
     assert_eq!(tls.flow, parse_flow_text(TLS));
-    assert_eq!((tls.path(), tls.call_id(), tls.user_agent()), ("<sip:edge.example.com;lr>", "call", "Phone/1"));
+    assert_eq!(
+        (tls.path(), tls.call_id(), tls.user_agent()),
+        ("<sip:edge.example.com;lr>", "call", "Phone/1")
+    );
     assert_eq!(tls.instance(), Some("<urn:uuid:1>"));
 }
 
@@ -55,7 +71,14 @@ fn flow_texts_read_back() {
         let flow = parse_flow_text(text).expect("a flow");
         assert_eq!(flow_text(&flow), text);
     }
-    for bad in ["", "0/1/0", "0/1/0/x", "256/1/0/192.0.2.1:1", "0/1/-1/192.0.2.1:1", "0/1/0/192.0.2.1:1/"] {
+    for bad in [
+        "",
+        "0/1/0",
+        "0/1/0/x",
+        "256/1/0/192.0.2.1:1",
+        "0/1/-1/192.0.2.1:1",
+        "0/1/0/192.0.2.1:1/",
+    ] {
         assert_eq!(parse_flow_text(bad), None, "{bad}");
     }
 }
@@ -68,16 +91,30 @@ fn the_best_comes_first_and_the_expired_never() {
         expires_at_ms: NOW_MS + lives_s * 1000,
         ..binding(contact, UDP, 0)
     };
-    let bindings = vec![with("sip:1@x", 500, 60), with("sip:2@x", 1000, 60), with("sip:3@x", 1000, 90)];
+    let bindings = vec![
+        with("sip:1@x", 500, 60),
+        with("sip:2@x", 1000, 60),
+        with("sip:3@x", 1000, 90),
+    ];
     put(&location, &aor("a"), bindings);
-    assert_eq!(contacts(&location, &aor("a"), NOW_MS), ["sip:3@x", "sip:2@x", "sip:1@x"]);
+    assert_eq!(
+        contacts(&location, &aor("a"), NOW_MS),
+        ["sip:3@x", "sip:2@x", "sip:1@x"]
+    );
     assert_eq!(contacts(&location, &aor("a"), NOW_MS + 60_000), ["sip:3@x"]);
     assert!(!location.is_registered(&aor("a"), NOW_MS + 90_000));
-    let ended: Vec<_> = (0..SHARDS).flat_map(|_| location.expire(NOW_MS + 60_000)).collect();
+    let ended: Vec<_> = (0..SHARDS)
+        .flat_map(|_| location.expire(NOW_MS + 60_000))
+        .collect();
     assert_eq!(ended.len(), 1);
     assert_eq!(ended[0].1.len(), 2);
     assert_eq!((location.aor_count(), location.binding_count()), (1, 1));
-    assert_eq!((0..SHARDS).map(|_| location.expire(NOW_MS + 90_000).len()).sum::<usize>(), 1);
+    assert_eq!(
+        (0..SHARDS)
+            .map(|_| location.expire(NOW_MS + 90_000).len())
+            .sum::<usize>(),
+        1
+    );
     assert_eq!((location.aor_count(), location.binding_count()), (0, 0));
 }
 
@@ -94,9 +131,18 @@ fn every_change_is_written_once_and_deletions_too() {
     put(&location, &aor("a"), vec![]);
     assert_eq!(location.take_dirty(), [(aor("a"), vec![])]);
     location.mark_dirty([&aor("a")]);
-    assert_eq!(location.take_dirty(), [(aor("a"), vec![])], "a failed deletion too");
+    assert_eq!(
+        location.take_dirty(),
+        [(aor("a"), vec![])],
+        "a failed deletion too"
+    );
     assert!(location.take_dirty().is_empty());
-    assert!(location.shards.iter().all(|shard| lock(shard).entries.is_empty()));
+    assert!(
+        location
+            .shards
+            .iter()
+            .all(|shard| lock(shard).entries.is_empty())
+    );
 }
 
 #[test]
@@ -104,10 +150,13 @@ fn an_error_or_no_change_leaves_all_as_it_was() {
     let location = Location::new();
     put(&location, &aor("a"), vec![binding("sip:a@x", TLS, 1)]);
     location.take_dirty();
-    let failed: Result<(), &str> = location.update(&aor("a"), NOW_MS, |_| Err("no"));
+    let failed = location.update(&aor("a"), NOW_MS, |all| {
+        all.clear();
+        Err("no")
+    });
     assert_eq!(failed, Err("no"));
-    let queried: Result<usize, ()> = location.update(&aor("a"), NOW_MS, |all| Ok((None, all.len())));
-    assert_eq!(queried, Ok(1));
+    let queried: Result<Vec<Binding>, ()> = location.update(&aor("a"), NOW_MS, |_| Ok(false));
+    assert_eq!(queried.map(|all| all.len()), Ok(1));
     assert!(location.take_dirty().is_empty());
     assert_eq!(contacts(&location, &aor("a"), NOW_MS), ["sip:a@x"]);
 }
@@ -116,16 +165,35 @@ fn an_error_or_no_change_leaves_all_as_it_was() {
 fn a_closed_connection_ends_its_flows_only() {
     let location = Location::new();
     let other = "2/3/78/192.0.2.9:40000";
-    put(&location, &aor("a"), vec![binding("sip:1@x", TLS, 1), binding("sip:2@x", other, 2)]);
-    put(&location, &aor("b"), vec![binding("sip:3@x", TLS, 0), binding("sip:4@x", UDP, 0)]);
+    put(
+        &location,
+        &aor("a"),
+        vec![binding("sip:1@x", TLS, 1), binding("sip:2@x", other, 2)],
+    );
+    put(
+        &location,
+        &aor("b"),
+        vec![binding("sip:3@x", TLS, 0), binding("sip:4@x", UDP, 0)],
+    );
     location.take_dirty();
     let mut affected = location.remove_flow(77);
     affected.sort();
     assert_eq!(affected, [aor("a"), aor("b")]);
-    assert_eq!(contacts(&location, &aor("a"), NOW_MS), ["sip:2@x"], "reg-id 1 was its flow");
+    assert_eq!(
+        contacts(&location, &aor("a"), NOW_MS),
+        ["sip:2@x"],
+        "reg-id 1 was its flow"
+    );
     let targets = location.lookup(&aor("b"), NOW_MS);
-    assert_eq!(targets.len(), 2, "a contact without reg-id can be tried afresh");
-    let flows = targets.iter().filter(|target| target.flow.is_some()).count();
+    assert_eq!(
+        targets.len(),
+        2,
+        "a contact without reg-id can be tried afresh"
+    );
+    let flows = targets
+        .iter()
+        .filter(|target| target.flow.is_some())
+        .count();
     assert_eq!(flows, 1);
     assert_eq!((location.aor_count(), location.binding_count()), (2, 3));
     assert_eq!(location.take_dirty().len(), 2);
@@ -139,9 +207,16 @@ fn a_closed_connection_ends_its_flows_only() {
 fn a_browser_is_gone_with_its_connection() {
     let location = Location::new();
     let socket = "4/3/77/192.0.2.9:40000";
-    put(&location, &aor("a"), vec![binding("sip:x@y.invalid;transport=ws", socket, 0)]);
+    put(
+        &location,
+        &aor("a"),
+        vec![binding("sip:x@y.invalid;transport=ws", socket, 0)],
+    );
     location.restore([(aor("b"), location.bindings(&aor("a"), NOW_MS))]);
-    assert!(contacts(&location, &aor("b"), NOW_MS).is_empty(), "after a restart too");
+    assert!(
+        contacts(&location, &aor("b"), NOW_MS).is_empty(),
+        "after a restart too"
+    );
     assert_eq!(location.remove_flow(77), [aor("a")]);
     assert!(!location.is_registered(&aor("a"), NOW_MS));
 }
@@ -150,7 +225,11 @@ fn a_browser_is_gone_with_its_connection() {
 fn a_binding_that_moved_is_not_ended_with_its_old_connection() {
     let location = Location::new();
     put(&location, &aor("a"), vec![binding("sip:a@x", TLS, 1)]);
-    put(&location, &aor("a"), vec![binding("sip:a@x", "2/3/78/192.0.2.9:40000", 1)]);
+    put(
+        &location,
+        &aor("a"),
+        vec![binding("sip:a@x", "2/3/78/192.0.2.9:40000", 1)],
+    );
     assert!(location.remove_flow(77).is_empty());
     assert_eq!(contacts(&location, &aor("a"), NOW_MS), ["sip:a@x"]);
 }
@@ -158,7 +237,11 @@ fn a_binding_that_moved_is_not_ended_with_its_old_connection() {
 #[test]
 fn after_a_restart_connections_are_gone_and_udp_is_not() {
     let location = Location::new();
-    let bindings = vec![binding("sip:1@x", UDP, 0), binding("sip:2@x", TLS, 1), binding("sip:3@x", TLS, 0)];
+    let bindings = vec![
+        binding("sip:1@x", UDP, 0),
+        binding("sip:2@x", TLS, 1),
+        binding("sip:3@x", TLS, 0),
+    ];
     location.restore([(aor("a"), bindings)]);
     let targets = location.lookup(&aor("a"), NOW_MS);
     assert_eq!(targets.len(), 2, "the outbound flow is gone");
@@ -173,5 +256,9 @@ fn after_a_restart_connections_are_gone_and_udp_is_not() {
 #[test]
 fn a_binding_is_small() {
     assert!(size_of::<Packed>() <= 88, "{}", size_of::<Packed>());
-    assert!(size_of::<(AddressOfRecord, Entry)>() <= 144, "{}", size_of::<(AddressOfRecord, Entry)>());
+    assert!(
+        size_of::<(AddressOfRecord, Entry)>() <= 144,
+        "{}",
+        size_of::<(AddressOfRecord, Entry)>()
+    );
 }

@@ -41,7 +41,11 @@ pub fn offer(message: &Message) -> Offer {
     }
     // COMPAT(SIP.js, JsSIP): they look at the first challenge and know MD5 only.
     // COMPAT(sipp 3.6): the same.
-    if contains(b"SIP.js") || contains(b"JsSIP") || agent.starts_with(b"SIPp") || has_sipp_branch(message) {
+    if contains(b"SIP.js")
+        || contains(b"JsSIP")
+        || agent.starts_with(b"SIPp")
+        || has_sipp_branch(message)
+    {
         return Offer::Md5First;
     }
     Offer::Both
@@ -50,7 +54,9 @@ pub fn offer(message: &Message) -> Offer {
 /// sipp's branches: `z9hG4bK-<pid>-<call>-<message>`.
 fn has_sipp_branch(message: &Message) -> bool {
     let via = message.top_via().ok();
-    let Some(rest) = via.and_then(|via| via.branch()?.strip_prefix("z9hG4bK-")) else { return false };
+    let Some(rest) = via.and_then(|via| via.branch()?.strip_prefix("z9hG4bK-")) else {
+        return false;
+    };
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     rest.split('-').count() == 3 && rest.split('-').all(is_number)
 }
@@ -95,7 +101,10 @@ pub struct OfferMemory {
 
 impl Default for OfferMemory {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), slots: Mutex::new(vec![Slot::default(); WAYS * SETS]) }
+        Self {
+            hasher: RandomState::new(),
+            slots: Mutex::new(vec![Slot::default(); WAYS * SETS]),
+        }
     }
 }
 
@@ -111,7 +120,12 @@ impl OfferMemory {
         let mut slots = self.lock();
         let slot = slot_for(&mut slots, tag);
         if slot.tag != tag || now_ms.saturating_sub(slot.at_ms) > MEMORY_MS {
-            *slot = Slot { tag, at_ms: now_ms, request, experience: Experience::Offered };
+            *slot = Slot {
+                tag,
+                at_ms: now_ms,
+                request,
+                experience: Experience::Offered,
+            };
         }
         slot.challenge(request, now_ms)
     }
@@ -122,7 +136,11 @@ impl OfferMemory {
         let mut slots = self.lock();
         let slot = slot_for(&mut slots, tag);
         let gave_up = slot.tag == tag && slot.experience == Experience::GaveUp;
-        if gave_up { Offer::Md5Only } else { offer(message) }
+        if gave_up {
+            Offer::Md5Only
+        } else {
+            offer(message)
+        }
     }
 
     /// The client answered a challenge, whether rightly or not. An answer that was wrong
@@ -148,7 +166,9 @@ impl OfferMemory {
     fn request_of(&self, message: &Message) -> u32 {
         let branch = message.top_via().ok().and_then(|via| via.branch());
         let cseq = message.cseq().map_or(0, |cseq| cseq.number);
-        let hash = self.hasher.hash_one(Request(message.call_id(), cseq, branch));
+        let hash = self
+            .hasher
+            .hash_one(Request(message.call_id(), cseq, branch));
         u32::try_from(hash >> 32).unwrap_or(0)
     }
 }
@@ -158,10 +178,16 @@ struct Request<'a>(&'a [u8], u32, Option<&'a str>);
 
 /// The slot of a tag, or the one of its set that was challenged longest ago.
 fn slot_for(slots: &mut [Slot], tag: u64) -> &mut Slot {
-    let first = (tag % SETS as u64) as usize * WAYS;
+    let [low, high, ..] = tag.to_le_bytes();
+    let first = usize::from(u16::from_le_bytes([low, high])) % SETS * WAYS;
     let set = &slots[first..first + WAYS];
     let known = set.iter().position(|slot| slot.tag == tag);
-    let oldest = || set.iter().enumerate().min_by_key(|(_, slot)| slot.at_ms).map_or(0, |(at, _)| at);
+    let oldest = || {
+        set.iter()
+            .enumerate()
+            .min_by_key(|(_, slot)| slot.at_ms)
+            .map_or(0, |(at, _)| at)
+    };
     let at = first + known.unwrap_or_else(oldest);
     &mut slots[at]
 }
@@ -176,11 +202,16 @@ impl Slot {
                 self.request = request;
             }
         }
-        let first_offer_stands = self.experience == Experience::Offered && waited_ms <= ANSWER_MAX_MS;
+        let first_offer_stands =
+            self.experience == Experience::Offered && waited_ms <= ANSWER_MAX_MS;
         if !first_offer_stands {
             self.at_ms = now_ms;
         }
-        if self.experience == Experience::GaveUp { Offer::Md5Only } else { Offer::Both }
+        if self.experience == Experience::GaveUp {
+            Offer::Md5Only
+        } else {
+            Offer::Both
+        }
     }
 }
 
@@ -199,7 +230,8 @@ mod tests {
              From: <sip:{user}@example.com>;tag=1\r\nTo: <sip:{user}@example.com>\r\nCall-ID: c\r\n\
              CSeq: {cseq} REGISTER\r\nUser-Agent: {agent}\r\nContent-Length: 0\r\n\r\n"
         );
-        Message::parse(Bytes::from(text), Framing::Datagram, &Limits::default()).expect("well-formed")
+        Message::parse(Bytes::from(text), Framing::Datagram, &Limits::default())
+            .expect("well-formed")
     }
 
     fn plain(user: &str, cseq: u32) -> Message {
@@ -214,7 +246,11 @@ mod tests {
     fn known_clients_get_what_they_understand() {
         for (agent, branch, expected) in [
             ("Linphone/5.1", "z9hG4bK.abc", Offer::Both),
-            ("baresip v1.0.0 (x86_64/linux)", "z9hG4bKabc", Offer::Md5Only),
+            (
+                "baresip v1.0.0 (x86_64/linux)",
+                "z9hG4bKabc",
+                Offer::Md5Only,
+            ),
             ("baresip v0.6.5", "z9hG4bKabc", Offer::Md5Only),
             ("baresip v3.1.0", "z9hG4bKabc", Offer::Both),
             ("Phone SIP.js/0.21.2", "z9hG4bKabc", Offer::Md5First),
@@ -226,7 +262,11 @@ mod tests {
             ("Phone", "z9hG4bK-1234-a-0", Offer::Both),
             ("Phone", "z9hG4bK---", Offer::Both),
         ] {
-            assert_eq!(offer(&request("a", 1, agent, branch)), expected, "{agent} {branch}");
+            assert_eq!(
+                offer(&request("a", 1, agent, branch)),
+                expected,
+                "{agent} {branch}"
+            );
         }
     }
 
@@ -242,7 +282,10 @@ mod tests {
         memory.answered(&plain("a", 3), source(), true);
         assert_eq!(at(4, 3_600_000), Offer::Md5Only, "it is remembered");
         assert_eq!(at(5, 3_600_000 + MEMORY_MS + 1), Offer::Both, "for a day");
-        assert_eq!(memory.challenge(&plain("b", 2), source(), NOW_MS + 30_000), Offer::Both);
+        assert_eq!(
+            memory.challenge(&plain("b", 2), source(), NOW_MS + 30_000),
+            Offer::Both
+        );
     }
 
     #[test]
@@ -263,7 +306,11 @@ mod tests {
         let at = |cseq, later_ms| memory.challenge(&plain("a", cseq), source(), NOW_MS + later_ms);
         assert_eq!(at(1, 0), Offer::Both);
         assert_eq!(at(2, ANSWER_MAX_MS + 1), Offer::Both);
-        assert_eq!(at(2, ANSWER_MAX_MS + 5_000), Offer::Both, "a retransmission of the second");
+        assert_eq!(
+            at(2, ANSWER_MAX_MS + 5_000),
+            Offer::Both,
+            "a retransmission of the second"
+        );
         assert_eq!(at(3, ANSWER_MAX_MS + 20_000), Offer::Md5Only);
         memory.answered(&plain("a", 4), source(), false);
         assert_eq!(at(5, ANSWER_MAX_MS + 40_000), Offer::Both);

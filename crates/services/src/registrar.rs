@@ -9,7 +9,6 @@ mod request;
 
 use sidetone_model::{AddressOfRecord, Binding, DeviceId};
 use sidetone_sip::{FlowToken, Message, TokenKey, Uri};
-use smallvec::SmallVec;
 
 use crate::location::{Location, flow_text};
 pub use request::{ContactUpdate, Contacts, RegisterRequest};
@@ -42,7 +41,7 @@ impl Default for RegisterPolicy {
 }
 
 /// Header fields of an answer beside the usual ones.
-pub type ExtraHeaders = SmallVec<[(&'static str, String); 4]>;
+pub type ExtraHeaders = Vec<(&'static str, String)>;
 
 /// The answer to a REGISTER that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +59,11 @@ impl RegisterError {
     /// With the reason in a Warning too, where the administrator looks (RFC 3261 §20.43).
     fn new(status: u16, reason: &'static str) -> Self {
         let warning = format!("399 sidetone \"{reason}\"");
-        Self { status, reason, headers: SmallVec::from_iter([("Warning", warning)]) }
+        Self {
+            status,
+            reason,
+            headers: vec![("Warning", warning)],
+        }
     }
 
     fn with(mut self, name: &'static str, value: String) -> Self {
@@ -111,16 +114,25 @@ pub fn register(
     context: &RegisterContext<'_>,
 ) -> Result<Registered, RegisterError> {
     let request = RegisterRequest::read(message, context)?;
-    location.update(context.aor, context.now_ms, |existing| {
-        let online = !existing.is_empty();
-        if request.is_query() {
-            let headers = answer::headers(&existing, &request, context);
-            return Ok((None, Registered { headers, bindings: existing, changed: false, came_online: false }));
+    let changed = !request.is_query();
+    let mut online = false;
+    let bindings = location.update(context.aor, context.now_ms, |bindings| {
+        online = !bindings.is_empty();
+        if changed {
+            *bindings = apply(
+                std::mem::take(bindings),
+                &request,
+                context.policy,
+                context.now_ms,
+            )?;
         }
-        let bindings = apply(existing, &request, context.policy, context.now_ms)?;
-        let headers = answer::headers(&bindings, &request, context);
-        let came_online = !online && !bindings.is_empty();
-        Ok((Some(bindings.clone()), Registered { headers, bindings, changed: true, came_online }))
+        Ok(changed)
+    })?;
+    Ok(Registered {
+        headers: answer::headers(&bindings, &request, context),
+        came_online: !online && !bindings.is_empty(),
+        bindings,
+        changed,
     })
 }
 
@@ -178,8 +190,14 @@ fn out_of_order() -> RegisterError {
     RegisterError::new(500, "CSeq Out Of Order")
 }
 
-fn remove_all(bindings: &mut Vec<Binding>, request: &RegisterRequest<'_>) -> Result<(), RegisterError> {
-    if bindings.iter().any(|binding| order(binding, request) != Order::Newer) {
+fn remove_all(
+    bindings: &mut Vec<Binding>,
+    request: &RegisterRequest<'_>,
+) -> Result<(), RegisterError> {
+    if bindings
+        .iter()
+        .any(|binding| order(binding, request) != Order::Newer)
+    {
         return Err(out_of_order());
     }
     bindings.clear();
@@ -192,7 +210,10 @@ fn update_one(
     request: &RegisterRequest<'_>,
     now_ms: u64,
 ) -> Result<(), RegisterError> {
-    let Some(at) = bindings.iter().position(|binding| is_binding_of(contact, binding)) else {
+    let Some(at) = bindings
+        .iter()
+        .position(|binding| is_binding_of(contact, binding))
+    else {
         if contact.expires_s > 0 {
             bindings.push(made(contact, request, now_ms));
         }
@@ -214,7 +235,8 @@ fn update_one(
 /// contact; otherwise it is the contact (RFC 3261 §19.1.4).
 fn is_binding_of(contact: &ContactUpdate<'_>, binding: &Binding) -> bool {
     if contact.reg_id > 0 && binding.reg_id > 0 {
-        return contact.reg_id == binding.reg_id && same_instance(contact.instance, binding.instance.as_deref());
+        return contact.reg_id == binding.reg_id
+            && same_instance(contact.instance, binding.instance.as_deref());
     }
     // A contact removed without its reg-id means the binding that has it.
     let comparable = contact.reg_id == binding.reg_id || contact.expires_s == 0;
@@ -224,7 +246,8 @@ fn is_binding_of(contact: &ContactUpdate<'_>, binding: &Binding) -> bool {
 /// URNs of UUIDs are equal in any case (RFC 9562 §4), and other instances do not differ in
 /// nothing but case.
 fn same_instance(one: Option<&str>, other: Option<&str>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
+    one.zip(other)
+        .is_some_and(|(one, other)| one.eq_ignore_ascii_case(other))
 }
 
 fn made(contact: &ContactUpdate<'_>, request: &RegisterRequest<'_>, now_ms: u64) -> Binding {

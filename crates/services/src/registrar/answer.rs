@@ -31,10 +31,17 @@ pub(super) fn headers(
     headers
 }
 
-fn contact(binding: &Binding, request: &RegisterRequest<'_>, context: &RegisterContext<'_>) -> String {
+fn contact(
+    binding: &Binding,
+    request: &RegisterRequest<'_>,
+    context: &RegisterContext<'_>,
+) -> String {
     let mut out = String::with_capacity(binding.contact.len() + 96);
     // Rounded up, so that what was asked for is what is answered.
-    let left_s = binding.expires_at_ms.saturating_sub(context.now_ms).div_ceil(1000);
+    let left_s = binding
+        .expires_at_ms
+        .saturating_sub(context.now_ms)
+        .div_ceil(1000);
     // Writing to a String cannot fail.
     let _ = write!(out, "<{}>;expires={left_s}", binding.contact);
     if binding.q < 1000 {
@@ -57,7 +64,9 @@ fn push_gruus(out: &mut String, binding: &Binding, instance: &str, context: &Reg
     let (user, domain) = (context.aor.user(), context.aor.domain());
     let aor = format!("sip:{}@{domain}", escape_user(user));
     let _ = write!(out, ";pub-gruu=\"{}\"", public_gruu(&aor, instance));
-    let temporary = context.tokens.temp_gruu(user, instance, &binding.call_id, context.unique);
+    let temporary = context
+        .tokens
+        .temp_gruu(user, instance, &binding.call_id, context.unique);
     if let Some(user_part) = temporary {
         let _ = write!(out, ";temp-gruu=\"{}\"", temp_gruu_uri(&user_part, domain));
     }

@@ -5,7 +5,6 @@
 
 use sidetone_model::DeviceId;
 use sidetone_sip::{Contact, FlowToken, HeaderName, Malformed, Message, NameAddr, Uri};
-use smallvec::SmallVec;
 
 use super::{RegisterContext, RegisterError, RegisterPolicy};
 
@@ -43,7 +42,7 @@ pub enum Contacts<'m> {
     /// `*`: remove all.
     Star,
     /// These; none is a query.
-    List(SmallVec<[ContactUpdate<'m>; 2]>),
+    List(Vec<ContactUpdate<'m>>),
 }
 
 /// One Contact value.
@@ -74,10 +73,15 @@ impl<'m> RegisterRequest<'m> {
     ///
     /// # Errors
     /// With the answer that refuses it: 400, 420, 423, 439.
-    pub fn read(message: &'m Message, context: &RegisterContext<'_>) -> Result<Self, RegisterError> {
+    pub fn read(
+        message: &'m Message,
+        context: &RegisterContext<'_>,
+    ) -> Result<Self, RegisterError> {
         let cseq = message.cseq().map_err(malformed)?.number;
         let call_id = std::str::from_utf8(message.call_id()).ok();
-        let call_id = call_id.filter(|id| (1..=KEPT_BYTES).contains(&id.len())).ok_or_else(|| bad("Bad Call-ID"))?;
+        let call_id = call_id
+            .filter(|id| (1..=KEPT_BYTES).contains(&id.len()))
+            .ok_or_else(|| bad("Bad Call-ID"))?;
         let path = path(message)?;
         let outbound = outbound(message)?;
         let reader = Reader {
@@ -113,7 +117,11 @@ impl<'m> RegisterRequest<'m> {
 fn supports(message: &Message, option: &str) -> bool {
     [HeaderName::Supported, HeaderName::Require]
         .into_iter()
-        .any(|name| message.option_tags(name).any(|tag| tag.eq_ignore_ascii_case(option)))
+        .any(|name| {
+            message
+                .option_tags(name)
+                .any(|tag| tag.eq_ignore_ascii_case(option))
+        })
 }
 
 /// RFC 3327 §5.3: a Path that the client cannot know of is refused.
@@ -126,7 +134,11 @@ fn path(message: &Message) -> Result<String, RegisterError> {
             path.push_str(", ");
         }
         // Folding would break the line of the answer.
-        path.extend(value.chars().map(|c| if c.is_ascii_control() { ' ' } else { c }));
+        path.extend(
+            value
+                .chars()
+                .map(|c| if c.is_ascii_control() { ' ' } else { c }),
+        );
     }
     if !path.is_empty() && !supports(message, "path") {
         let refused = RegisterError::new(420, "Path Not Supported By Client");
@@ -143,7 +155,8 @@ fn outbound(message: &Message) -> Result<bool, RegisterError> {
         return Ok(false);
     }
     let first_hop_knows = match message.values(HeaderName::Path).last() {
-        Some(edge) => NameAddr::parse(edge).is_ok_and(|edge| edge.parse_uri().is_ok_and(|uri| uri.params.has("ob"))),
+        Some(edge) => NameAddr::parse(edge)
+            .is_ok_and(|edge| edge.parse_uri().is_ok_and(|uri| uri.params.has("ob"))),
         None => message.vias().count() <= 1,
     };
     let wants = message.contacts().flatten().any(|contact| match contact {
@@ -158,15 +171,29 @@ fn outbound(message: &Message) -> Result<bool, RegisterError> {
 
 fn reg_id(address: &NameAddr<'_>) -> u32 {
     // RFC 5626 §4.2: 1 to 2³¹−1.
-    let number = address.params.value("reg-id").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let number = address
+        .params
+        .value("reg-id")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     if number < 1 << 31 { number } else { 0 }
 }
 
 fn instance<'m>(address: &NameAddr<'m>) -> Option<&'m str> {
     let quoted = address.params.value("+sip.instance")?;
-    let bare = quoted.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(quoted);
-    let sound = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-    Some(bare).filter(sound).filter(|text| text.len() <= KEPT_BYTES && !text.contains('\\'))
+    let bare = quoted
+        .strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(quoted);
+    let sound = |text: &&str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'"')
+    };
+    Some(bare)
+        .filter(sound)
+        .filter(|text| text.len() <= KEPT_BYTES && !text.contains('\\'))
 }
 
 fn user_agent(message: &Message) -> &str {
@@ -187,12 +214,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn contacts<'m>(&self, message: &'m Message) -> Result<Contacts<'m>, RegisterError> {
-        let mut list = SmallVec::new();
+        let mut list = Vec::new();
         let (mut star, mut count) = (false, 0);
         for contact in message.contacts() {
             count += 1;
             match contact.map_err(malformed)? {
-                _ if count > MAX_VALUES => return Err(RegisterError::new(403, "Too Many Contacts")),
+                _ if count > MAX_VALUES => {
+                    return Err(RegisterError::new(403, "Too Many Contacts"));
+                }
                 Contact::Star => star = true,
                 Contact::Addr(address) => list.push(self.contact(&address)?),
             }
@@ -211,7 +240,10 @@ impl Reader<'_> {
     }
 
     /// RFC 5626 §6: a `reg-id` beside another contact that stays makes no sense.
-    fn outbound_alone<'m>(&self, list: SmallVec<[ContactUpdate<'m>; 2]>) -> Result<Contacts<'m>, RegisterError> {
+    fn outbound_alone<'m>(
+        &self,
+        list: Vec<ContactUpdate<'m>>,
+    ) -> Result<Contacts<'m>, RegisterError> {
         let staying = list.iter().filter(|contact| contact.expires_s > 0).count();
         if staying > 1 && list.iter().any(|contact| contact.reg_id > 0) {
             return Err(bad("Several Contacts With reg-id"));
@@ -241,7 +273,10 @@ impl Reader<'_> {
 
     /// RFC 3261 §10.3 step 7: the parameter, the header, the default; within bounds.
     fn expires_s(&self, address: &NameAddr<'_>) -> Result<u32, RegisterError> {
-        let asked_s = address.expires().or(self.header_s).unwrap_or(self.policy.default_expires_s);
+        let asked_s = address
+            .expires()
+            .or(self.header_s)
+            .unwrap_or(self.policy.default_expires_s);
         if asked_s > 0 && asked_s < self.policy.min_expires_s {
             let refused = RegisterError::new(423, "Interval Too Brief");
             return Err(refused.with("Min-Expires", self.policy.min_expires_s.to_string()));
