@@ -11,8 +11,11 @@ use sidetone_sip::{
     Params, ResponseBuilder, Uri, Via, digest, escape_user, gruu, stun, unescape, validate,
 };
 
+/// What takes any octets and returns.
+type Check = fn(&[u8]);
+
 /// The parsers by name.
-pub(crate) const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub(crate) const TARGETS: [(&str, Check); 9] = [
     ("message", message),
     ("edit", edit),
     ("framer", framer),

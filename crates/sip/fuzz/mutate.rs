@@ -21,7 +21,7 @@ impl Random {
         if bound == 0 {
             0
         } else {
-            (self.next() % bound as u64) as usize
+            usize::try_from(self.next() % bound as u64).unwrap_or(0)
         }
     }
 }

@@ -12,25 +12,30 @@ pub fn reason_phrase(status: u16) -> &'static str {
         182 => "Queued",
         183 => "Session Progress",
         199 => "Early Dialog Terminated",
-        101..=199 => "Progress",
-        200 => "OK",
         202 => "Accepted",
         204 => "No Notification",
-        201..=299 => "OK",
         300 => "Multiple Choices",
         301 => "Moved Permanently",
         302 => "Moved Temporarily",
         305 => "Use Proxy",
         380 => "Alternative Service",
-        301..=399 => "Redirection",
-        400..=499 => client_phrase(status),
-        500..=599 => server_phrase(status),
         600 => "Busy Everywhere",
         603 => "Decline",
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
         607 => "Unwanted",
         608 => "Rejected",
+        _ => class_phrase(status),
+    }
+}
+
+fn class_phrase(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "Progress",
+        2 => "OK",
+        3 => "Redirection",
+        4 => client_phrase(status),
+        5 => server_phrase(status),
         _ => "Global Failure",
     }
 }
@@ -98,5 +103,31 @@ fn server_phrase(status: u16) -> &'static str {
         555 => "Push Notification Service Not Supported",
         580 => "Precondition Failure",
         _ => "Server Failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason_phrase;
+
+    #[test]
+    fn every_code_has_the_phrase_of_its_own_or_of_its_class() {
+        let cases = [
+            (100, "Trying"),
+            (150, "Progress"),
+            (200, "OK"),
+            (299, "OK"),
+            (302, "Moved Temporarily"),
+            (399, "Redirection"),
+            (401, "Unauthorized"),
+            (499, "Request Failure"),
+            (513, "Message Too Large"),
+            (599, "Server Failure"),
+            (603, "Decline"),
+            (699, "Global Failure"),
+        ];
+        for (status, phrase) in cases {
+            assert_eq!(reason_phrase(status), phrase);
+        }
     }
 }
