@@ -174,28 +174,34 @@ impl HeaderName {
     }
 
     /// One bit per known name, to tell absence without a scan.
-    pub(crate) fn bit(self) -> u128 {
+    pub(crate) const fn bit(self) -> u128 {
         1u128 << (self as u8)
     }
 
-    /// Headers that a message may hold once only and that are no lists (RFC 3261 §7.3.1, §20).
-    pub(crate) fn is_single(self) -> bool {
-        matches!(
-            self,
-            Self::From
-                | Self::To
-                | Self::CallId
-                | Self::CSeq
-                | Self::MaxForwards
-                | Self::ContentType
-                | Self::Expires
-                | Self::Event
-                | Self::ReferTo
-                | Self::Replaces
-                | Self::RAck
-                | Self::RSeq
-        )
-    }
+    /// The bits of headers that a message may hold once only and that are no lists (RFC 3261 §7.3.1, §20).
+    pub(crate) const SINGLE: u128 = {
+        const NAMES: [HeaderName; 12] = [
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+            HeaderName::CSeq,
+            HeaderName::MaxForwards,
+            HeaderName::ContentType,
+            HeaderName::Expires,
+            HeaderName::Event,
+            HeaderName::ReferTo,
+            HeaderName::Replaces,
+            HeaderName::RAck,
+            HeaderName::RSeq,
+        ];
+        let mut bits = 0;
+        let mut at = 0;
+        while at < NAMES.len() {
+            bits |= NAMES[at].bit();
+            at += 1;
+        }
+        bits
+    };
 }
 
 impl fmt::Display for HeaderName {

@@ -100,11 +100,11 @@ fn check_contacts(message: &Message) -> Verdict {
 /// RFC 4475 §3.3.8: two Call-IDs make two requests; neither is to be guessed.
 fn check_single(message: &Message) -> Verdict {
     let mut seen = 0u128;
-    for field in message.fields().filter(|field| field.name.is_single()) {
-        if seen & field.name.bit() != 0 {
+    for name in message.names() {
+        if seen & name.bit() & HeaderName::SINGLE != 0 {
             return Err((400, "Repeated Header"));
         }
-        seen |= field.name.bit();
+        seen |= name.bit();
     }
     Ok(())
 }

@@ -210,6 +210,11 @@ impl Message {
         (0..self.slots.len()).map(|index| self.field(index))
     }
 
+    /// The names of all fields in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = HeaderName> {
+        self.slots.iter().map(|slot| slot.name)
+    }
+
     fn field(&self, index: usize) -> Field<'_> {
         let slot = self.slots[index];
         let start = at(slot.start);
