@@ -8,14 +8,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use sidetone_sip::{
     Contact, Credentials, Edit, Frame, Framer, Framing, HeaderName, Limits, Message, NameAddr,
-    Params, ResponseBuilder, Uri, Via, digest, escape_user, gruu, stun, unescape, validate,
+    NonceKey, NonceState, Params, ResponseBuilder, TokenKey, Uri, Via, digest, escape_user, gruu,
+    stun, unescape, validate,
 };
 
 /// What takes any octets and returns.
 type Check = fn(&[u8]);
 
 /// The parsers by name.
-pub(crate) const TARGETS: [(&str, Check); 9] = [
+pub(crate) const TARGETS: [(&str, Check); 10] = [
     ("message", message),
     ("edit", edit),
     ("framer", framer),
@@ -25,6 +26,7 @@ pub(crate) const TARGETS: [(&str, Check); 9] = [
     ("params", params),
     ("credentials", credentials),
     ("stun", stun_request),
+    ("token", token),
 ];
 
 fn source() -> SocketAddr {
@@ -339,5 +341,26 @@ pub(crate) fn stun_request(octets: &[u8]) {
     let _ = stun::is_stun(octets);
     if let Some(response) = stun::binding_response(octets, source()) {
         assert!(response.len() <= octets.len() + 64);
+    }
+}
+
+/// Nonces and tokens: a text opens only if it is the very text that we made.
+pub(crate) fn token(octets: &[u8]) {
+    let Ok(text) = std::str::from_utf8(octets) else {
+        return;
+    };
+    let tokens = TokenKey::new([1; 32]);
+    if let Some(flow) = tokens.open_flow_token(text) {
+        assert_eq!(tokens.flow_token(&flow), text);
+    }
+    if tokens.verify_dialog_token(b"call", text) {
+        assert_eq!(tokens.dialog_token(b"call"), text);
+    }
+    if let Some(gruu) = tokens.open_temp_gruu(text) {
+        assert!(text.starts_with(gruu::TEMP_PREFIX) && gruu.user.len() < text.len());
+    }
+    let nonces = NonceKey::new([1; 32]);
+    if let NonceState::Fresh { id } = nonces.check(text, 1_000_000, 0) {
+        assert_eq!(nonces.issue(1_000_000, id), text);
     }
 }

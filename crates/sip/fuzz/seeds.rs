@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sidetone_sip::{FlowToken, NonceKey, TokenKey};
+
 /// Seeds for a parser. The corpus stands in `tests/corpus` of the crate.
 pub(crate) fn seeds(crate_root: &Path, target: &str) -> Vec<Vec<u8>> {
     let mut files: Vec<_> = std::fs::read_dir(crate_root.join("tests/corpus"))
@@ -32,8 +34,28 @@ pub(crate) fn seeds(crate_root: &Path, target: &str) -> Vec<Vec<u8>> {
             b"\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl".to_vec(),
             b"\x00\x01\x00\x0c\x21\x12\xa4\x42abcdefghijkl\x80\x22\x00\x05hello\x00\x00\x00".to_vec(),
         ],
+        "token" => tokens(),
         _ => vec![Vec::new()],
     }
+}
+
+/// Made with the keys of the check, so that what is not mutated opens.
+fn tokens() -> Vec<Vec<u8>> {
+    let key = TokenKey::new([1; 32]);
+    let flow = FlowToken {
+        transport: 2,
+        listener: 1,
+        connection: 77,
+        remote: ([192, 0, 2, 1], 5_060).into(),
+    };
+    let gruu = key.temp_gruu("ann", "urn:uuid:1", "call", 1);
+    let texts = [
+        key.flow_token(&flow),
+        key.dialog_token(b"call"),
+        gruu.unwrap_or_default(),
+        NonceKey::new([1; 32]).issue(1_000_000, 5),
+    ];
+    texts.map(String::into_bytes).to_vec()
 }
 
 fn texts(messages: &[Vec<u8>], part: impl Fn(&str) -> Option<String>) -> Vec<Vec<u8>> {

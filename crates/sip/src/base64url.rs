@@ -10,12 +10,13 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 /// Appends the text of `bytes` to `out`.
 pub(crate) fn encode_into(out: &mut String, bytes: &[u8]) {
     for chunk in bytes.chunks(3) {
-        let group = chunk
-            .iter()
-            .enumerate()
-            .fold(0u32, |group, (at, byte)| group | u32::from(*byte) << (16 - 8 * at));
+        let group = chunk.iter().enumerate().fold(0u32, |group, (at, byte)| {
+            group | u32::from(*byte) << (16 - 8 * at)
+        });
         for digit in 0..=chunk.len() {
-            out.push(char::from(ALPHABET[(group >> (18 - 6 * digit) & 63) as usize]));
+            out.push(char::from(
+                ALPHABET[(group >> (18 - 6 * digit) & 63) as usize],
+            ));
         }
     }
 }

@@ -131,7 +131,10 @@ impl<'a> Credentials<'a> {
             return Err(MalformedCredentials);
         }
         let text = std::str::from_utf8(rest).map_err(|_| MalformedCredentials)?;
-        Raw::collect(text).and_then(Raw::into_credentials).map(Some).ok_or(MalformedCredentials)
+        Raw::collect(text)
+            .and_then(Raw::into_credentials)
+            .map(Some)
+            .ok_or(MalformedCredentials)
     }
 }
 
@@ -272,7 +275,10 @@ impl<'a> Raw<'a> {
 /// `name = value` at the start of `text`, and what follows.
 fn parameter(text: &str) -> Option<(&str, Value<'_>, &str)> {
     let (name, after) = text.split_at(token_end(text));
-    let value = after.trim_ascii_start().strip_prefix('=')?.trim_ascii_start();
+    let value = after
+        .trim_ascii_start()
+        .strip_prefix('=')?
+        .trim_ascii_start();
     if name.is_empty() {
         return None;
     }
@@ -285,7 +291,9 @@ fn parameter(text: &str) -> Option<(&str, Value<'_>, &str)> {
 
 fn token_end(text: &str) -> usize {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
-    text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len())
+    text.bytes()
+        .position(|byte| !is_token(byte))
+        .unwrap_or(text.len())
 }
 
 /// COMPAT(several): an unquoted value is taken up to white space or a comma, since
@@ -294,7 +302,13 @@ fn bare(text: &str) -> Option<(Value<'_>, &str)> {
     let ends = |byte: u8| byte == b',' || byte.is_ascii_whitespace();
     let (value, rest) = text.split_at(text.bytes().position(ends).unwrap_or(text.len()));
     let sound = !value.is_empty() && !value.contains('"');
-    sound.then_some((Value { text: value, escaped: false }, rest))
+    sound.then_some((
+        Value {
+            text: value,
+            escaped: false,
+        },
+        rest,
+    ))
 }
 
 /// The rest of a quoted string after its opening quote.
@@ -303,7 +317,15 @@ fn quoted_string(text: &str) -> Option<(Value<'_>, &str)> {
     let mut bytes = text.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
         match byte {
-            b'"' => return Some((Value { text: &text[..at], escaped }, &text[at + 1..])),
+            b'"' => {
+                return Some((
+                    Value {
+                        text: &text[..at],
+                        escaped,
+                    },
+                    &text[at + 1..],
+                ));
+            }
             b'\\' => {
                 bytes.next().filter(|(_, next)| next.is_ascii())?;
                 escaped = true;
@@ -317,7 +339,11 @@ fn quoted_string(text: &str) -> Option<(Value<'_>, &str)> {
 
 fn end_of_item(text: &str) -> Option<&str> {
     let rest = text.trim_ascii_start();
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(',') }
+    if rest.is_empty() {
+        Some(rest)
+    } else {
+        rest.strip_prefix(',')
+    }
 }
 
 /// Decodes a hash in hexadecimal: 16 or 32 bytes.
@@ -355,7 +381,10 @@ impl Hash {
             Algorithm::Sha256 => bytes.copy_from_slice(&joined::<Sha256>(parts)),
             Algorithm::Md5 => bytes[..16].copy_from_slice(&joined::<Md5>(parts)),
         }
-        Self { bytes, length: algorithm.hash_bytes() }
+        Self {
+            bytes,
+            length: algorithm.hash_bytes(),
+        }
     }
 
     fn as_slice(&self) -> &[u8] {
@@ -435,7 +464,10 @@ fn response(
     let ha2 = second_hash(algorithm, method, credentials, body);
     let ha2 = hex_text(ha2.as_slice(), &mut ha2_buffer);
     let nonce = credentials.nonce.as_bytes();
-    let (nc, cnonce) = (credentials.nc_text.as_bytes(), credentials.cnonce.as_bytes());
+    let (nc, cnonce) = (
+        credentials.nc_text.as_bytes(),
+        credentials.cnonce.as_bytes(),
+    );
     match credentials.qop {
         Qop::Auth => Hash::of(algorithm, &[ha1, nonce, nc, cnonce, b"auth", ha2]),
         Qop::AuthInt => Hash::of(algorithm, &[ha1, nonce, nc, cnonce, b"auth-int", ha2]),
@@ -444,13 +476,21 @@ fn response(
 }
 
 /// `H(A2)` (RFC 7616 §3.4.3).
-fn second_hash(algorithm: Algorithm, method: &str, credentials: &Credentials<'_>, body: &[u8]) -> Hash {
+fn second_hash(
+    algorithm: Algorithm,
+    method: &str,
+    credentials: &Credentials<'_>,
+    body: &[u8],
+) -> Hash {
     let (method, uri) = (method.as_bytes(), credentials.uri.as_bytes());
     if credentials.qop != Qop::AuthInt {
         return Hash::of(algorithm, &[method, uri]);
     }
     let body = Hash::of(algorithm, &[body]);
-    Hash::of(algorithm, &[method, uri, hex_text(body.as_slice(), &mut [0; 64])])
+    Hash::of(
+        algorithm,
+        &[method, uri, hex_text(body.as_slice(), &mut [0; 64])],
+    )
 }
 
 /// The value of a `WWW-Authenticate` or `Proxy-Authenticate` (RFC 7616 §3.3).
@@ -463,7 +503,13 @@ pub fn challenge(realm: &str, nonce: &str, algorithm: Algorithm, stale: bool) ->
         }
         out.push(character);
     }
-    for part in ["\", nonce=\"", nonce, "\", algorithm=", algorithm.token(), ", qop=\"auth\""] {
+    for part in [
+        "\", nonce=\"",
+        nonce,
+        "\", algorithm=",
+        algorithm.token(),
+        ", qop=\"auth\"",
+    ] {
         out.push_str(part);
     }
     if stale {
@@ -477,7 +523,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Credentials<'_> {
-        Credentials::parse(text.as_bytes()).expect("well-formed").expect("Digest")
+        Credentials::parse(text.as_bytes())
+            .expect("well-formed")
+            .expect("Digest")
     }
 
     fn malformed(text: &str) -> bool {
@@ -511,7 +559,10 @@ mod tests {
         assert_eq!(sha.algorithm, Some(Algorithm::Sha256));
         let ha1 = ha1_sha256("Mufasa", REALM, PASSWORD);
         assert!(verify(Algorithm::Sha256, &ha1, "GET", &sha, b""));
-        assert_eq!(sha.opaque, Some("FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"));
+        assert_eq!(
+            sha.opaque,
+            Some("FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS")
+        );
     }
 
     /// RFC 2617 §3.5, whose only difference is the algorithm left out.
@@ -546,8 +597,20 @@ mod tests {
         assert!(!verify(Algorithm::Sha256, &ha1, "POST", &credentials, b""));
         let other = ha1_sha256("Mufasa", REALM, "circle of life");
         assert!(!verify(Algorithm::Sha256, &other, "GET", &credentials, b""));
-        assert!(!verify(Algorithm::Md5, &ha1[..16], "GET", &credentials, b""));
-        assert!(!verify(Algorithm::Sha256, &ha1[..16], "GET", &credentials, b""));
+        assert!(!verify(
+            Algorithm::Md5,
+            &ha1[..16],
+            "GET",
+            &credentials,
+            b""
+        ));
+        assert!(!verify(
+            Algorithm::Sha256,
+            &ha1[..16],
+            "GET",
+            &credentials,
+            b""
+        ));
         assert!(!verify(Algorithm::Sha256, &[], "GET", &credentials, b""));
     }
 
@@ -558,8 +621,20 @@ mod tests {
         let response = response_text(Algorithm::Sha256, &ha1, "MESSAGE", &parse(&draft), b"hello");
         let old = "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1";
         let signed = draft.replace(old, &response);
-        assert!(verify(Algorithm::Sha256, &ha1, "MESSAGE", &parse(&signed), b"hello"));
-        assert!(!verify(Algorithm::Sha256, &ha1, "MESSAGE", &parse(&signed), b"hellO"));
+        assert!(verify(
+            Algorithm::Sha256,
+            &ha1,
+            "MESSAGE",
+            &parse(&signed),
+            b"hello"
+        ));
+        assert!(!verify(
+            Algorithm::Sha256,
+            &ha1,
+            "MESSAGE",
+            &parse(&signed),
+            b"hellO"
+        ));
     }
 
     #[test]
@@ -588,7 +663,10 @@ mod tests {
     #[test]
     fn other_schemes_are_none() {
         for text in ["Basic dTpw", "", "Digest", "Digestive x=y", "Diges\u{e9} a"] {
-            assert!(matches!(Credentials::parse(text.as_bytes()), Ok(None)), "{text}");
+            assert!(
+                matches!(Credentials::parse(text.as_bytes()), Ok(None)),
+                "{text}"
+            );
         }
     }
 

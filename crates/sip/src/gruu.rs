@@ -60,7 +60,13 @@ fn fingerprint(text: &str) -> [u8; FINGERPRINT_BYTES] {
 impl TokenKey {
     /// The user part of a new temporary GRUU. `unique` differs at each registration, and
     /// so does the GRUU. `None` if `user` is too long to travel in it.
-    pub fn temp_gruu(&self, user: &str, instance: &str, call_id: &str, unique: u64) -> Option<String> {
+    pub fn temp_gruu(
+        &self,
+        user: &str,
+        instance: &str,
+        call_id: &str,
+        unique: u64,
+    ) -> Option<String> {
         let mut plain = smallvec::SmallVec::<[u8; MAX_BYTES]>::new();
         plain.extend_from_slice(&unique.to_be_bytes());
         plain.extend_from_slice(&instance_fingerprint(instance));
@@ -93,7 +99,11 @@ impl TokenKey {
         let (instance, rest) = rest.split_first_chunk()?;
         let (epoch, user) = rest.split_first_chunk()?;
         let user = std::str::from_utf8(user).ok()?.to_owned();
-        Some(TempGruu { user, instance: *instance, epoch: *epoch })
+        Some(TempGruu {
+            user,
+            instance: *instance,
+            epoch: *epoch,
+        })
     }
 }
 
@@ -104,7 +114,10 @@ fn apply_stream(key: &Hmac<Sha256>, tag: &[u8], bytes: &mut [u8]) {
         mac.update(tag);
         mac.update(&[counter]);
         let stream: [u8; 32] = truncated(mac);
-        chunk.iter_mut().zip(stream).for_each(|(byte, key)| *byte ^= key);
+        chunk
+            .iter_mut()
+            .zip(stream)
+            .for_each(|(byte, key)| *byte ^= key);
     }
 }
 
@@ -170,7 +183,10 @@ mod tests {
         let odd = "urn:x;a=\"\u{e9}";
         let gruu = public_gruu("sip:a@b", odd);
         assert_eq!(gruu, "sip:a@b;gr=urn:x%3Ba%3D%22%C3%A9");
-        assert_eq!(instance_of_gr(&gruu["sip:a@b;gr=".len()..]).as_deref(), Some(odd));
+        assert_eq!(
+            instance_of_gr(&gruu["sip:a@b;gr=".len()..]).as_deref(),
+            Some(odd)
+        );
         for broken in ["%", "%4", "%zz", "%ff", "a%"] {
             assert_eq!(instance_of_gr(broken), None, "{broken}");
         }
@@ -178,8 +194,16 @@ mod tests {
 
     #[test]
     fn temporary_gruus_come_back() {
-        for user in ["", "a", "callee", &"x".repeat(MAX_USER_BYTES), "\u{e9}t\u{e9}"] {
-            let gruu = key().temp_gruu(user, INSTANCE, "call-1", 42).expect("short enough");
+        for user in [
+            "",
+            "a",
+            "callee",
+            &"x".repeat(MAX_USER_BYTES),
+            "\u{e9}t\u{e9}",
+        ] {
+            let gruu = key()
+                .temp_gruu(user, INSTANCE, "call-1", 42)
+                .expect("short enough");
             let opened = key().open_temp_gruu(&gruu).expect("ours");
             assert_eq!(opened.user, user);
             assert!(opened.matches(INSTANCE, "call-1"));
@@ -187,31 +211,58 @@ mod tests {
             assert!(!opened.matches("urn:uuid:other", "call-1"));
             assert!(opened.matches_instance(&INSTANCE.to_uppercase()));
         }
-        assert_eq!(key().temp_gruu(&"x".repeat(MAX_USER_BYTES + 1), INSTANCE, "c", 1), None);
+        assert_eq!(
+            key().temp_gruu(&"x".repeat(MAX_USER_BYTES + 1), INSTANCE, "c", 1),
+            None
+        );
     }
 
     #[test]
     fn temporary_gruus_cannot_be_linked_or_read() {
-        let first = key().temp_gruu("callee", INSTANCE, "call-1", 1).expect("short");
-        let second = key().temp_gruu("callee", INSTANCE, "call-1", 2).expect("short");
-        let same = first.bytes().zip(second.bytes()).filter(|(a, b)| a == b).count();
+        let first = key()
+            .temp_gruu("callee", INSTANCE, "call-1", 1)
+            .expect("short");
+        let second = key()
+            .temp_gruu("callee", INSTANCE, "call-1", 2)
+            .expect("short");
+        let same = first
+            .bytes()
+            .zip(second.bytes())
+            .filter(|(a, b)| a == b)
+            .count();
         assert!(same < TEMP_PREFIX.len() + 12, "{first} {second}");
         let mut buffer = [0u8; MAX_BYTES];
         let bytes = base64url::decode(&first.as_bytes()[TEMP_PREFIX.len()..], &mut buffer);
-        assert!(!bytes.expect("base64").windows(6).any(|window| window == b"callee"));
-        assert_eq!(temp_gruu_uri("tgruu.x", "example.com"), "sip:tgruu.x@example.com;gr");
+        assert!(
+            !bytes
+                .expect("base64")
+                .windows(6)
+                .any(|window| window == b"callee")
+        );
+        assert_eq!(
+            temp_gruu_uri("tgruu.x", "example.com"),
+            "sip:tgruu.x@example.com;gr"
+        );
     }
 
     #[test]
     fn foreign_and_changed_gruus_do_not_open() {
-        let gruu = key().temp_gruu("callee", INSTANCE, "call-1", 1).expect("short");
+        let gruu = key()
+            .temp_gruu("callee", INSTANCE, "call-1", 1)
+            .expect("short");
         assert_eq!(TokenKey::new([4; 32]).open_temp_gruu(&gruu), None);
         for at in 0..gruu.len() {
             let mut bytes = gruu.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-            assert_eq!(key().open_temp_gruu(&String::from_utf8(bytes).expect("ASCII")), None);
+            assert_eq!(
+                key().open_temp_gruu(&String::from_utf8(bytes).expect("ASCII")),
+                None
+            );
             assert_eq!(key().open_temp_gruu(&gruu[..at]), None);
         }
-        assert_eq!(key().open_temp_gruu(&format!("{TEMP_PREFIX}{}", "A".repeat(5000))), None);
+        assert_eq!(
+            key().open_temp_gruu(&format!("{TEMP_PREFIX}{}", "A".repeat(5000))),
+            None
+        );
     }
 }

@@ -67,12 +67,23 @@ impl NonceKey {
     }
 
     /// Judges a nonce of [`NonceKey::issue_for`].
-    pub fn check_for(&self, client: &[u8], nonce: &str, now_ms: u64, lifetime_ms: u64) -> NonceState {
-        self.open(client, nonce).map_or(NonceState::Forged, |(issued_ms, id)| {
-            let fresh = now_ms.saturating_sub(issued_ms) <= lifetime_ms
-                && issued_ms <= now_ms.saturating_add(CLOCK_SKEW_MS);
-            if fresh { NonceState::Fresh { id } } else { NonceState::Stale }
-        })
+    pub fn check_for(
+        &self,
+        client: &[u8],
+        nonce: &str,
+        now_ms: u64,
+        lifetime_ms: u64,
+    ) -> NonceState {
+        self.open(client, nonce)
+            .map_or(NonceState::Forged, |(issued_ms, id)| {
+                let fresh = now_ms.saturating_sub(issued_ms) <= lifetime_ms
+                    && issued_ms <= now_ms.saturating_add(CLOCK_SKEW_MS);
+                if fresh {
+                    NonceState::Fresh { id }
+                } else {
+                    NonceState::Stale
+                }
+            })
     }
 
     fn open(&self, client: &[u8], nonce: &str) -> Option<(u64, u64)> {
@@ -80,7 +91,11 @@ impl NonceKey {
         let bytes = base64url::decode(nonce.as_bytes(), &mut buffer)?;
         let (signed, mac) = bytes.split_at_checked(SIGNED_BYTES)?;
         let genuine = bool::from(self.mac(client, signed).ct_eq(mac));
-        let number = |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
+        };
         genuine.then(|| (number(&signed[..TIME_BYTES]), number(&signed[TIME_BYTES..])))
     }
 
@@ -175,7 +190,9 @@ struct Slot {
 impl NonceCounts {
     /// Room for about `capacity` nonces in each generation of `lifetime_ms`.
     pub fn new(capacity: usize, lifetime_ms: u64) -> Self {
-        let slots = (capacity / SHARDS * 4 / 3).max(FIRST_SLOTS).next_power_of_two();
+        let slots = (capacity / SHARDS * 4 / 3)
+            .max(FIRST_SLOTS)
+            .next_power_of_two();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             lifetime_ms: lifetime_ms.max(1),
@@ -188,7 +205,9 @@ impl NonceCounts {
         // The shard from the top bits, the slot from the bottom ones.
         let shard = &self.shards[(id >> 60) as usize % SHARDS];
         // A poisoned lock holds a table that is still whole: every change is one store.
-        let mut shard = shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut shard = shard
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         shard.rotate(now_ms, self.lifetime_ms);
         shard.accept(id, nc, self.slots_a_table)
     }
@@ -196,7 +215,9 @@ impl NonceCounts {
     /// Nonces remembered.
     pub fn len(&self) -> usize {
         let count = |shard: &Mutex<Shard>| {
-            let shard = shard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let shard = shard
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             shard.current.used + shard.previous.used
         };
         self.shards.iter().map(count).sum()
@@ -230,8 +251,16 @@ impl Shard {
         if let Some(slot) = self.current.find(id) {
             return slot.accept(nc);
         }
-        let first = Slot { id, highest: nc, seen: 0 };
-        if self.current.insert(first, limit) { CountCheck::Accepted } else { CountCheck::Full }
+        let first = Slot {
+            id,
+            highest: nc,
+            seen: 0,
+        };
+        if self.current.insert(first, limit) {
+            CountCheck::Accepted
+        } else {
+            CountCheck::Full
+        }
     }
 }
 
@@ -297,9 +326,11 @@ impl Table {
         let old = std::mem::replace(&mut self.slots, vec![Slot::default(); wanted]);
         self.used = 0;
         // A table twice as large has no longer runs, so each one finds its place.
-        old.into_iter().filter(|slot| slot.highest != 0).for_each(|slot| {
-            self.place(slot);
-        });
+        old.into_iter()
+            .filter(|slot| slot.highest != 0)
+            .for_each(|slot| {
+                self.place(slot);
+            });
         true
     }
 }
@@ -327,10 +358,22 @@ mod tests {
         assert_eq!(nonce.len(), 32);
         let fresh = NonceState::Fresh { id: 0xdead_beef };
         assert_eq!(key().check(&nonce, NOW_MS, LIFETIME_MS), fresh);
-        assert_eq!(key().check(&nonce, NOW_MS + LIFETIME_MS, LIFETIME_MS), fresh);
-        assert_eq!(key().check(&nonce, NOW_MS + LIFETIME_MS + 1, LIFETIME_MS), NonceState::Stale);
-        assert_eq!(key().check(&nonce, NOW_MS - CLOCK_SKEW_MS, LIFETIME_MS), fresh);
-        assert_eq!(key().check(&nonce, NOW_MS - CLOCK_SKEW_MS - 1, LIFETIME_MS), NonceState::Stale);
+        assert_eq!(
+            key().check(&nonce, NOW_MS + LIFETIME_MS, LIFETIME_MS),
+            fresh
+        );
+        assert_eq!(
+            key().check(&nonce, NOW_MS + LIFETIME_MS + 1, LIFETIME_MS),
+            NonceState::Stale
+        );
+        assert_eq!(
+            key().check(&nonce, NOW_MS - CLOCK_SKEW_MS, LIFETIME_MS),
+            fresh
+        );
+        assert_eq!(
+            key().check(&nonce, NOW_MS - CLOCK_SKEW_MS - 1, LIFETIME_MS),
+            NonceState::Stale
+        );
     }
 
     #[test]
@@ -340,17 +383,29 @@ mod tests {
             let mut bytes = nonce.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).expect("ASCII");
-            assert_eq!(key().check(&changed, NOW_MS, LIFETIME_MS), NonceState::Forged);
+            assert_eq!(
+                key().check(&changed, NOW_MS, LIFETIME_MS),
+                NonceState::Forged
+            );
         }
         for text in ["", "x", &nonce[..31], &nonce[..20], &format!("{nonce}AAAA")] {
             assert_eq!(key().check(text, NOW_MS, LIFETIME_MS), NonceState::Forged);
         }
         let bound = key().issue_for(b"192.0.2.1", NOW_MS, 1);
         let fresh = NonceState::Fresh { id: 1 };
-        assert_eq!(key().check_for(b"192.0.2.1", &bound, NOW_MS, LIFETIME_MS), fresh);
-        assert_eq!(key().check_for(b"192.0.2.2", &bound, NOW_MS, LIFETIME_MS), NonceState::Forged);
+        assert_eq!(
+            key().check_for(b"192.0.2.1", &bound, NOW_MS, LIFETIME_MS),
+            fresh
+        );
+        assert_eq!(
+            key().check_for(b"192.0.2.2", &bound, NOW_MS, LIFETIME_MS),
+            NonceState::Forged
+        );
         assert_eq!(key().check(&bound, NOW_MS, LIFETIME_MS), NonceState::Forged);
-        assert_eq!(NonceKey::new([8; 32]).check(&nonce, NOW_MS, LIFETIME_MS), NonceState::Forged);
+        assert_eq!(
+            NonceKey::new([8; 32]).check(&nonce, NOW_MS, LIFETIME_MS),
+            NonceState::Forged
+        );
     }
 
     #[test]
@@ -372,12 +427,21 @@ mod tests {
     #[test]
     fn the_window_agrees_with_a_set() {
         let mut used = std::collections::BTreeSet::new();
-        let mut slot = Slot { id: 1, highest: 1, seen: 0 };
+        let mut slot = Slot {
+            id: 1,
+            highest: 1,
+            seen: 0,
+        };
         used.insert(1u32);
         for step in 0..20_000u64 {
-            let near = slot.highest.saturating_sub(36).max(1) + u32::try_from(spread(step) % 40).expect("small");
+            let near = slot.highest.saturating_sub(36).max(1)
+                + u32::try_from(spread(step) % 40).expect("small");
             let fresh = !used.contains(&near) && near + WINDOW >= slot.highest;
-            let expected = if fresh { CountCheck::Accepted } else { CountCheck::Replayed };
+            let expected = if fresh {
+                CountCheck::Accepted
+            } else {
+                CountCheck::Replayed
+            };
             assert_eq!(slot.accept(near), expected, "step {step}");
             used.insert(near);
         }
@@ -394,28 +458,48 @@ mod tests {
         let issued_ms = NOW_MS + LIFETIME_MS;
         assert_eq!(counts.accept(2, 1, issued_ms), CountCheck::Accepted);
         for later_ms in (0..=LIFETIME_MS).step_by(10_000) {
-            assert_eq!(counts.accept(2, 1, issued_ms + later_ms), CountCheck::Replayed);
+            assert_eq!(
+                counts.accept(2, 1, issued_ms + later_ms),
+                CountCheck::Replayed
+            );
         }
-        assert_eq!(counts.accept(16, 1, NOW_MS + 10 * LIFETIME_MS), CountCheck::Accepted);
+        assert_eq!(
+            counts.accept(16, 1, NOW_MS + 10 * LIFETIME_MS),
+            CountCheck::Accepted
+        );
         assert_eq!(counts.len(), 1, "the old ones are forgotten");
     }
 
     #[test]
     fn memory_is_bounded_and_full_is_said() {
         let counts = NonceCounts::new(10_000, LIFETIME_MS);
-        let full = (0..100_000).filter(|number| counts.accept(spread(*number), 1, NOW_MS) == CountCheck::Full);
+        let full = (0..100_000)
+            .filter(|number| counts.accept(spread(*number), 1, NOW_MS) == CountCheck::Full);
         let full = full.count();
         assert!((75_000..92_000).contains(&full), "{full}");
         assert_eq!(counts.len(), 100_000 - full);
-        let slots: usize = counts.shards.iter().map(|shard| shard.lock().expect("whole").current.slots.len()).sum();
-        assert!(slots * size_of::<Slot>() <= counts.len() * 24, "{slots} slots for {}", counts.len());
-        assert_eq!(counts.accept(spread(1), 2, NOW_MS), CountCheck::Accepted, "a known one goes on");
+        let slots: usize = counts
+            .shards
+            .iter()
+            .map(|shard| shard.lock().expect("whole").current.slots.len())
+            .sum();
+        assert!(
+            slots * size_of::<Slot>() <= counts.len() * 24,
+            "{slots} slots for {}",
+            counts.len()
+        );
+        assert_eq!(
+            counts.accept(spread(1), 2, NOW_MS),
+            CountCheck::Accepted,
+            "a known one goes on"
+        );
     }
 
     #[test]
     fn collected_collisions_cost_a_bounded_search() {
         let counts = NonceCounts::new(100_000, LIFETIME_MS);
-        let accepted = (1..1000u64).filter(|high| counts.accept(high << 33, 1, NOW_MS) == CountCheck::Accepted);
+        let accepted = (1..1000u64)
+            .filter(|high| counts.accept(high << 33, 1, NOW_MS) == CountCheck::Accepted);
         assert_eq!(accepted.count(), PROBES);
     }
 }

@@ -38,11 +38,19 @@ pub fn binding_response(request: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
     let transaction = &request[8..HEADER_BYTES];
     if unknown.is_empty() {
         let value = xor_mapped_address(from, transaction);
-        return Some(message(BINDING_SUCCESS, transaction, &[(XOR_MAPPED_ADDRESS, value)]));
+        return Some(message(
+            BINDING_SUCCESS,
+            transaction,
+            &[(XOR_MAPPED_ADDRESS, value)],
+        ));
     }
     // RFC 8489 §6.3.1: 420 with the list.
     let error = (ERROR_CODE, vec![0, 0, 4, 20]);
-    Some(message(BINDING_ERROR, transaction, &[error, (UNKNOWN_ATTRIBUTES, unknown)]))
+    Some(message(
+        BINDING_ERROR,
+        transaction,
+        &[error, (UNKNOWN_ATTRIBUTES, unknown)],
+    ))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u16> {
@@ -69,7 +77,13 @@ fn unknown_attributes(body: &[u8]) -> Option<Vec<u8>> {
 /// RFC 8489 §14.2.
 fn xor_mapped_address(from: SocketAddr, transaction: &[u8]) -> Vec<u8> {
     let mask = || MAGIC_COOKIE.iter().chain(transaction);
-    let xored = |bytes: &[u8]| bytes.iter().zip(mask()).map(|(byte, mask)| byte ^ mask).collect::<Vec<_>>();
+    let xored = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .zip(mask())
+            .map(|(byte, mask)| byte ^ mask)
+            .collect::<Vec<_>>()
+    };
     // A dual-stack socket reports IPv4 peers as mapped addresses; the client means its own.
     let (family, address) = match from.ip().to_canonical() {
         IpAddr::V4(address) => (1, xored(&address.octets())),
@@ -108,7 +122,9 @@ mod tests {
     use super::*;
 
     /// The transaction of RFC 5769 §2.1.
-    const TRANSACTION: [u8; 12] = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae];
+    const TRANSACTION: [u8; 12] = [
+        0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae,
+    ];
 
     fn request(attributes: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 1];
@@ -135,13 +151,15 @@ mod tests {
 
     #[test]
     fn mapped_ipv6_address_of_rfc_5769() {
-        let from = "[2001:db8:1234:5678:11:2233:4455:6677]:32853".parse().expect("an address");
+        let from = "[2001:db8:1234:5678:11:2233:4455:6677]:32853"
+            .parse()
+            .expect("an address");
         let response = binding_response(&request(&[]), from).expect("an answer");
         assert_eq!(
             response[HEADER_BYTES..],
             [
-                0, 0x20, 0, 0x14, 0, 2, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3, 0xf1, 0x79, 0xbc, 0x25,
-                0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9
+                0, 0x20, 0, 0x14, 0, 2, 0xa1, 0x47, 0x01, 0x13, 0xa9, 0xfa, 0xa5, 0xd3, 0xf1, 0x79,
+                0xbc, 0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9
             ]
         );
     }
@@ -162,9 +180,15 @@ mod tests {
             let sent = request(&attribute.repeat(count));
             let response = binding_response(&sent, from).expect("an answer");
             assert_eq!(response[..2], [1, 0x11]);
-            assert_eq!(response[HEADER_BYTES..HEADER_BYTES + 8], [0, 9, 0, 4, 0, 0, 4, 20]);
+            assert_eq!(
+                response[HEADER_BYTES..HEADER_BYTES + 8],
+                [0, 9, 0, 4, 0, 0, 4, 20]
+            );
             assert!(response.len() * 2 <= sent.len() * 3, "{count}");
-            assert_eq!(usize::from(number(&response, 2).expect("long")), response.len() - HEADER_BYTES);
+            assert_eq!(
+                usize::from(number(&response, 2).expect("long")),
+                response.len() - HEADER_BYTES
+            );
         }
     }
 
@@ -180,11 +204,26 @@ mod tests {
             bytes[at] = byte;
             bytes
         };
-        for bad in [changed(0, 0x40), changed(0, 1), changed(1, 2), changed(3, 4), changed(4, 0)] {
+        for bad in [
+            changed(0, 0x40),
+            changed(0, 1),
+            changed(1, 2),
+            changed(3, 4),
+            changed(4, 0),
+        ] {
             assert_eq!(binding_response(&bad, from), None);
         }
-        for attributes in [&[0x80, 0x22, 0, 1][..], &[0x80, 0x22, 0xff, 0xff], &[0x80, 0x22], &[0; 6]] {
-            assert_eq!(binding_response(&request(attributes), from), None, "{attributes:?}");
+        for attributes in [
+            &[0x80, 0x22, 0, 1][..],
+            &[0x80, 0x22, 0xff, 0xff],
+            &[0x80, 0x22],
+            &[0; 6],
+        ] {
+            assert_eq!(
+                binding_response(&request(attributes), from),
+                None,
+                "{attributes:?}"
+            );
         }
         assert!(!is_stun(b"OPTIONS sip:a SIP/2.0\r\n"));
         assert!(!is_stun(b"\r\n\r\n"));

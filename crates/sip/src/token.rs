@@ -77,7 +77,11 @@ impl TokenKey {
         let bytes = base64url::decode(token.as_bytes(), &mut buffer)?;
         let (signed, mac) = bytes.split_at_checked(bytes.len().checked_sub(FLOW_MAC_BYTES)?)?;
         let expected: [u8; FLOW_MAC_BYTES] = tag(&self.flow, signed);
-        if bool::from(expected.ct_eq(mac)) { read_flow(signed) } else { None }
+        if bool::from(expected.ct_eq(mac)) {
+            read_flow(signed)
+        } else {
+            None
+        }
     }
 
     /// The token of a dialog for Record-Route: 16 characters, bound to the Call-ID.
@@ -118,7 +122,9 @@ fn read_flow(bytes: &[u8]) -> Option<FlowToken> {
         let (octets, rest) = rest.split_first_chunk::<16>()?;
         (IpAddr::V6(Ipv6Addr::from(*octets)), rest)
     };
-    let connection = rest.iter().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let connection = rest
+        .iter()
+        .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
     Some(FlowToken {
         transport: first & !IPV6_BIT,
         listener: u16::from_be_bytes(*listener),
@@ -137,10 +143,19 @@ mod tests {
 
     fn flows() -> Vec<FlowToken> {
         let mut flows = Vec::new();
-        for remote in ["192.0.2.1:5060", "[2001:db8::1]:65535", "[::ffff:192.0.2.1]:0"] {
+        for remote in [
+            "192.0.2.1:5060",
+            "[2001:db8::1]:65535",
+            "[::ffff:192.0.2.1]:0",
+        ] {
             for connection in [0, 1, 255, 256, 1 << 40, u64::MAX] {
                 let remote = remote.parse().expect("an address");
-                flows.push(FlowToken { transport: 4, listener: 0xfffe, connection, remote });
+                flows.push(FlowToken {
+                    transport: 4,
+                    listener: 0xfffe,
+                    connection,
+                    remote,
+                });
             }
         }
         flows
@@ -151,11 +166,18 @@ mod tests {
         for flow in flows() {
             let token = key().flow_token(&flow);
             assert!(token.len() <= 50, "{}", token.len());
-            assert!(token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+            assert!(
+                token
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
             assert_eq!(key().open_flow_token(&token), Some(flow));
             assert_eq!(TokenKey::new([2; 32]).open_flow_token(&token), None);
         }
-        let udp = key().flow_token(&FlowToken { connection: 0, ..flows()[0] });
+        let udp = key().flow_token(&FlowToken {
+            connection: 0,
+            ..flows()[0]
+        });
         assert_eq!(udp.len(), 23);
     }
 
@@ -183,9 +205,20 @@ mod tests {
         assert!(key().verify_dialog_token(b"a84b4c76e66710@pc33.example.com", &token));
         assert!(!key().verify_dialog_token(b"A84b4c76e66710@pc33.example.com", &token));
         assert!(!key().verify_dialog_token(b"", &token));
-        assert!(!TokenKey::new([2; 32]).verify_dialog_token(b"a84b4c76e66710@pc33.example.com", &token));
-        for other in ["", "AAAAAAAAAAAAAAAA", &token[..15], &token[..8], &format!("{token}AAAA")] {
-            assert!(!key().verify_dialog_token(b"a84b4c76e66710@pc33.example.com", other), "{other}");
+        assert!(
+            !TokenKey::new([2; 32]).verify_dialog_token(b"a84b4c76e66710@pc33.example.com", &token)
+        );
+        for other in [
+            "",
+            "AAAAAAAAAAAAAAAA",
+            &token[..15],
+            &token[..8],
+            &format!("{token}AAAA"),
+        ] {
+            assert!(
+                !key().verify_dialog_token(b"a84b4c76e66710@pc33.example.com", other),
+                "{other}"
+            );
         }
     }
 

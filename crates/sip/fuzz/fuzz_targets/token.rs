@@ -1,0 +1,7 @@
+#![no_main]
+
+#[allow(dead_code)] // the other targets use the rest
+#[path = "../checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| checks::token(octets));
