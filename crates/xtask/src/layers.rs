@@ -84,6 +84,7 @@ const LAYERS: &[Crate] = &[
             "engine",
         ],
     ),
+    at(DEV, "sip-fuzz", &["sip"]),
     at(DEV, "xtask", &[]),
     at(DEV, "tests", ALL),
 ];
@@ -140,12 +141,7 @@ fn check_manifest(path: &str, manifest: &Table) -> Vec<String> {
             "{path}: crate `{name}` is not in the layer table (crates/xtask/src/layers.rs)"
         )];
     };
-    if manifest
-        .get("lints")
-        .and_then(|lints| lints.get("workspace"))
-        .and_then(Value::as_bool)
-        != Some(true)
-    {
+    if !has_workspace_lints(manifest) {
         findings.push(format!("{path}: `[lints] workspace = true` is missing"));
     }
     for table in dependency_tables(manifest, "dependencies")
@@ -166,6 +162,14 @@ fn check_manifest(path: &str, manifest: &Table) -> Vec<String> {
         );
     }
     findings
+}
+
+/// A manifest that is a workspace of its own (cargo-fuzz makes such) cannot inherit lints.
+fn has_workspace_lints(manifest: &Table) -> bool {
+    let lints = manifest
+        .get("lints")
+        .and_then(|lints| lints.get("workspace"));
+    manifest.contains_key("workspace") || lints.and_then(Value::as_bool) == Some(true)
 }
 
 /// The named table at the top and under every `[target.'…']`.
