@@ -15,8 +15,11 @@ use crate::{loopback, until};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Where packages put the modules, by architecture or not.
-const MODULES: [&str; 3] =
-    ["/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules", "/usr/lib/aarch64-linux-gnu/baresip/modules"];
+const MODULES: [&str; 3] = [
+    "/usr/lib/baresip/modules",
+    "/usr/lib/x86_64-linux-gnu/baresip/modules",
+    "/usr/lib/aarch64-linux-gnu/baresip/modules",
+];
 
 pub struct Baresip {
     process: Process,
@@ -28,24 +31,26 @@ pub struct Baresip {
 }
 
 impl Baresip {
-    /// A phone of a user, by `udp`, `tcp` or `tls`, that answers calls by itself.
-    pub fn start(server: &Server, user: &str, transport: &str) -> Baresip {
-        Self::launch(server, user, transport, "")
+    /// A phone of a user, by UDP, that answers calls by itself and writes to one peer.
+    pub fn start(server: &Server, user: &str, peer: &str) -> Baresip {
+        Self::launch(server, user, peer, "")
     }
 
     /// The same with DTLS-SRTP and ICE, as browsers need it.
-    pub fn with_dtls(server: &Server, user: &str, transport: &str) -> Baresip {
-        Self::launch(server, user, transport, ";mediaenc=dtls_srtp;medianat=ice")
+    pub fn with_dtls(server: &Server, user: &str, peer: &str) -> Baresip {
+        Self::launch(server, user, peer, ";mediaenc=dtls_srtp;medianat=ice")
     }
 
-    fn launch(server: &Server, user: &str, transport: &str, media: &str) -> Baresip {
+    fn launch(server: &Server, user: &str, peer: &str, media: &str) -> Baresip {
         let folder = Folder::new("baresip");
         let ip = loopback::address();
         let control = loopback::port(ip);
         let certificate = server.authority.issue(&folder, "phone", DOMAIN, ip);
         let sound = folder.write("tone.wav", crate::media::tone(440.0, 8000, 60));
         std::fs::create_dir_all(folder.file("recorded")).expect("a folder");
-        let modules = MODULES.iter().find(|path| std::path::Path::new(path).is_dir());
+        let modules = MODULES
+            .iter()
+            .find(|path| std::path::Path::new(path).is_dir());
         let modules = modules.expect("baresip's modules");
         let mut config = format!(
             "poll_method epoll\ncall_local_timeout 120\ncall_max_calls 4\n\
@@ -59,27 +64,38 @@ impl Baresip {
             sound.display(),
             folder.file("recorded").display(),
         );
-        for module in ["g711", "aufile", "aubridge", "sndfile", "srtp", "dtls_srtp", "ice"] {
+        for module in [
+            "g711",
+            "aufile",
+            "aubridge",
+            "sndfile",
+            "srtp",
+            "dtls_srtp",
+            "ice",
+        ] {
             config.push_str(&format!("module {module}.so\n"));
         }
         for module in ["account", "contact", "menu", "debug_cmd", "ctrl_tcp"] {
             config.push_str(&format!("module_app {module}.so\n"));
         }
-        let port = if transport == "tls" { 5061 } else { 5060 };
         let account = format!(
             "<sip:{user}@{DOMAIN}>;auth_user={user};auth_pass={};\
-             outbound=\"sip:{}:{port};transport={transport}\";regint=300;answermode=auto{media}\n",
+             outbound=\"sip:{}:5060;transport=udp\";regint=300;answermode=auto{media}\n",
             secret(user),
             server.ip,
         );
         folder.write("config", config);
         folder.write("accounts", account);
-        folder.write("contacts", "");
+        folder.write("contacts", format!("\"peer\" <sip:{peer}@{DOMAIN}>\n"));
         let mut command = Command::new("baresip");
         command.arg("-4").arg("-s").arg("-f").arg(folder.path());
         let mut process = Process::start("baresip", &mut command);
         let control = until(PATIENCE, || {
-            assert!(process.ended().is_none(), "baresip ended: {}", process.text());
+            assert!(
+                process.ended().is_none(),
+                "baresip ended: {}",
+                process.text()
+            );
             TcpStream::connect((ip, control)).ok()
         });
         let control = control.expect("baresip's control port");
@@ -107,7 +123,9 @@ impl Baresip {
     pub fn command(&mut self, command: &str, parameters: &str) -> Value {
         let body = json!({ "command": command, "params": parameters, "token": "t" }).to_string();
         let netstring = format!("{}:{body},", body.len());
-        self.control.write_all(netstring.as_bytes()).expect("baresip listens");
+        self.control
+            .write_all(netstring.as_bytes())
+            .expect("baresip listens");
         let end = Instant::now() + PATIENCE;
         while self.answers.is_empty() && Instant::now() < end {
             self.read(end);
@@ -138,11 +156,8 @@ impl Baresip {
         self.command("hangup", "");
     }
 
-    /// Sends a text to an address.
-    pub fn message(&mut self, uri: &str, text: &str) {
-        // The command takes an address and a text in newer versions, and only a
-        // text for the chosen contact in older ones.
-        self.command("addcontact", &format!("<{uri}>"));
+    /// Sends a text to the peer.
+    pub fn message(&mut self, text: &str) {
         self.command("contact_next", "");
         self.command("message", text);
     }
@@ -155,25 +170,41 @@ impl Baresip {
 
     pub fn quit(mut self) {
         let body = json!({ "command": "quit" }).to_string();
-        let _ = self.control.write_all(format!("{}:{body},", body.len()).as_bytes());
-        assert!(self.process.wait(PATIENCE).is_some(), "baresip does not quit");
+        let _ = self
+            .control
+            .write_all(format!("{}:{body},", body.len()).as_bytes());
+        assert!(
+            self.process.wait(PATIENCE).is_some(),
+            "baresip does not quit"
+        );
     }
 
     fn read(&mut self, end: Instant) {
-        let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        self.control.set_read_timeout(Some(left)).expect("a timeout");
+        let left = end
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        self.control
+            .set_read_timeout(Some(left))
+            .expect("a timeout");
         let mut chunk = [0; 16_384];
         let n = self.control.read(&mut chunk).unwrap_or(0);
         self.buffer.extend_from_slice(&chunk[..n]);
         while let Some(value) = self.netstring() {
-            let queue = if value["event"] == true { &mut self.events } else { &mut self.answers };
+            let queue = if value["event"] == true {
+                &mut self.events
+            } else {
+                &mut self.answers
+            };
             queue.push_back(value);
         }
     }
 
     fn netstring(&mut self) -> Option<Value> {
         let colon = self.buffer.iter().position(|b| *b == b':')?;
-        let length: usize = std::str::from_utf8(&self.buffer[..colon]).ok()?.parse().ok()?;
+        let length: usize = std::str::from_utf8(&self.buffer[..colon])
+            .ok()?
+            .parse()
+            .ok()?;
         let whole = colon + 1 + length + 1;
         if self.buffer.len() < whole {
             return None;

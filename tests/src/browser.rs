@@ -25,7 +25,9 @@ impl Browser {
     pub fn start(server: &Server) -> Browser {
         install();
         let mut command = Command::new("node");
-        command.arg(folder().join("phone.mjs")).arg(format!("https://{}", server.https()));
+        command
+            .arg(folder().join("phone.mjs"))
+            .arg(format!("https://{}", server.https()));
         let process = Process::start("browser", &mut command);
         let mut browser = Browser { process, mark: 0 };
         browser.event("ready", |_| true);
@@ -61,7 +63,9 @@ impl Browser {
 
     /// RTP packets received in the call so far.
     pub fn packets(&mut self) -> u64 {
-        self.run(json!({ "do": "packets" }))["result"].as_u64().unwrap_or(0)
+        self.run(json!({ "do": "packets" }))["result"]
+            .as_u64()
+            .unwrap_or(0)
     }
 
     /// Waits for a state of the call.
@@ -77,7 +81,10 @@ impl Browser {
 
     pub fn quit(mut self) {
         self.process.say("{\"do\":\"quit\"}");
-        assert!(self.process.wait(PATIENCE).is_some(), "the browser does not quit");
+        assert!(
+            self.process.wait(PATIENCE).is_some(),
+            "the browser does not quit"
+        );
     }
 
     fn run(&mut self, command: Value) -> Value {
@@ -121,7 +128,8 @@ fn install() {
             return;
         }
         let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(folder());
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(folder());
         let status = npm.status().expect("npm");
         assert!(status.success(), "npm ci: {status}");
     });

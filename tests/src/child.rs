@@ -45,8 +45,13 @@ impl Output {
 impl Process {
     /// Starts a command with its output captured and its input in our hand.
     pub fn start(name: &str, command: &mut Command) -> Process {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let output = Arc::new(Output::default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let (Some(stdout), Some(stderr)) = (stdout, stderr) {
@@ -55,7 +60,12 @@ impl Process {
             std::thread::spawn(move || two.read(stderr));
         }
         let stdin = child.stdin.take();
-        Process { name: name.to_owned(), child, stdin, output }
+        Process {
+            name: name.to_owned(),
+            child,
+            stdin,
+            output,
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -82,7 +92,12 @@ impl Process {
     }
 
     /// Waits for a line at or after a mark that fits.
-    pub fn line(&self, mark: usize, limit: Duration, fits: impl Fn(&str) -> bool) -> Option<String> {
+    pub fn line(
+        &self,
+        mark: usize,
+        limit: Duration,
+        fits: impl Fn(&str) -> bool,
+    ) -> Option<String> {
         let end = Instant::now() + limit;
         let mut lines = self.output.lock();
         let mut next = mark;

@@ -7,7 +7,11 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Folder {
-        let unique = format!("sidetone-{name}-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let unique = format!(
+            "sidetone-{name}-{}-{:08x}",
+            std::process::id(),
+            rand::random::<u32>()
+        );
         let path = std::env::temp_dir().join(unique);
         std::fs::create_dir_all(&path).expect("a folder for the test");
         Folder(path)

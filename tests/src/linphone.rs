@@ -31,13 +31,23 @@ impl Linphone {
         std::fs::create_dir_all(folder.file(".local/share/linphone")).expect("a folder");
         let rc = folder.write("rc", configuration(server, user, transport, media));
         let mut command = Command::new("linphonec");
-        command.arg("-c").arg(rc).args(["-d", "6", "-l"]).arg(folder.file("log"));
-        command.env("HOME", folder.path()).env("TERM", "dumb").current_dir(folder.path());
+        command
+            .arg("-c")
+            .arg(rc)
+            .args(["-d", "6", "-l"])
+            .arg(folder.file("log"));
+        command
+            .env("HOME", folder.path())
+            .env("TERM", "dumb")
+            .current_dir(folder.path());
         let mut process = Process::start("linphonec", &mut command);
         process.say("soundcard use files");
         process.say(&format!("play {}", sound.display()));
         process.say(&format!("record {}", folder.file("heard.wav").display()));
-        Linphone { process, _folder: folder }
+        Linphone {
+            process,
+            _folder: folder,
+        }
     }
 
     /// Waits until it is registered.
@@ -46,7 +56,11 @@ impl Linphone {
         for _ in 0..50 {
             self.process.say("status register");
             let wait = Duration::from_millis(300);
-            if self.process.line(mark, wait, |l| l.contains("registered, identity=")).is_some() {
+            if self
+                .process
+                .line(mark, wait, |l| l.contains("registered, identity="))
+                .is_some()
+            {
                 return;
             }
         }
@@ -59,7 +73,9 @@ impl Linphone {
 
     /// Waits for a line that holds one of some words.
     pub fn says(&self, mark: usize, words: &[&str]) -> String {
-        let line = self.process.line(mark, PATIENCE, |l| words.iter().any(|w| l.contains(w)));
+        let line = self
+            .process
+            .line(mark, PATIENCE, |l| words.iter().any(|w| l.contains(w)));
         line.unwrap_or_else(|| panic!("linphonec said none of {words:?}"))
     }
 
@@ -113,7 +129,7 @@ fn configuration(
          reg_identity=\"{user}\" <sip:{user}@{DOMAIN}>\nreg_expires=300\nreg_sendregister=1\n\
          publish=0\ndial_escape_plus=0\n\
          [auth_info_0]\nusername={user}\npasswd={password}\nrealm={DOMAIN}\ndomain={DOMAIN}\n\
-         [rtp]\naudio_rtp_port={rtp}\n\
+         [rtp]\naudio_rtp_port={rtp}\nrtcp_mux=1\n\
          [sound]\nechocancellation=0\nplayback_dev_id=\nlocal_ring=\n\
          [net]\nfirewall_policy={firewall}\n[video]\nenabled=0\ncapture=0\ndisplay=0\n\
          [misc]\nuuid=\n[app]\nversion_check_url_root=\n",

@@ -36,7 +36,10 @@ impl Default for Options {
 
 impl Options {
     pub fn new() -> Options {
-        Options { keys: Vec::new(), users: Vec::new() }
+        Options {
+            keys: Vec::new(),
+            users: Vec::new(),
+        }
     }
 
     /// Sets a configuration key: `set("sip.max_contacts", 2)`.
@@ -49,7 +52,8 @@ impl Options {
     /// People with one phone each, whose SIP user is their name and whose password is [`secret`].
     #[must_use]
     pub fn users(mut self, names: &[&str]) -> Options {
-        self.users.extend(names.iter().map(|name| (*name).to_owned()));
+        self.users
+            .extend(names.iter().map(|name| (*name).to_owned()));
         self
     }
 
@@ -91,8 +95,14 @@ impl Server {
         let certificate = authority.issue(&folder, "server", DOMAIN, ip);
         let text = configuration(&folder, ip, &certificate, &options.keys);
         let config = folder.write("sidetone.toml", text);
-        let mut server =
-            Server { ip, authority, certificate, process: None, config, folder };
+        let mut server = Server {
+            ip,
+            authority,
+            certificate,
+            process: None,
+            config,
+            folder,
+        };
         if !options.users.is_empty() {
             server.import(&options.users);
         }
@@ -124,7 +134,9 @@ impl Server {
     pub fn down(&mut self) {
         let mut process = self.process.take().expect("a running server");
         process.signal(Signal::SIGTERM);
-        let status = process.wait(Duration::from_secs(10)).expect("an end in time");
+        let status = process
+            .wait(Duration::from_secs(10))
+            .expect("an end in time");
         assert!(status.success(), "the server ended with {status}");
     }
 
@@ -167,14 +179,21 @@ impl Server {
     pub fn cli(&self, arguments: &[&str], input: &str) -> String {
         let output = self.try_cli(arguments, input);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "sidetone {}: {errors}", arguments.join(" "));
+        assert!(
+            output.status.success(),
+            "sidetone {}: {errors}",
+            arguments.join(" ")
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub fn try_cli(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(binary());
         command.args(arguments).arg("--config").arg(&self.config);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command line");
         let mut stdin = child.stdin.take().expect("standard input");
         let _ = stdin.write_all(input.as_bytes());
@@ -190,14 +209,24 @@ impl Server {
     /// A further phone of a person.
     pub fn add_device(&self, name: &str, sip_user: &str) {
         let address = format!("{name}@{DOMAIN}");
-        let arguments = ["device", "add", &address, "--sip-user", sip_user, "--sip-password-stdin"];
+        let arguments = [
+            "device",
+            "add",
+            &address,
+            "--sip-user",
+            sip_user,
+            "--sip-password-stdin",
+        ];
         self.cli(&arguments, &secret(sip_user));
     }
 
     fn import(&self, users: &[String]) {
         let mut csv = "address,name,profile,sip_user,sip_password\n".to_owned();
         for name in users {
-            csv.push_str(&format!("{name}@{DOMAIN},{name},,{name},{}\n", secret(name)));
+            csv.push_str(&format!(
+                "{name}@{DOMAIN},{name},,{name},{}\n",
+                secret(name)
+            ));
         }
         let file = self.folder.write("users.csv", csv);
         self.cli(&["import", "users", &file.to_string_lossy()], "");
@@ -237,7 +266,10 @@ fn configuration(
         ("https.listen", listen(HTTPS)),
         ("https.http", listen(HTTP)),
         ("https.certificate", Value::Table(files)),
-        ("media.addresses", Value::Array(vec![Value::String(ip.to_string())])),
+        (
+            "media.addresses",
+            Value::Array(vec![Value::String(ip.to_string())]),
+        ),
         ("limits.exempt", everyone),
         ("log.level", Value::String("debug".to_owned())),
     ] {
@@ -283,7 +315,9 @@ pub fn binary() -> PathBuf {
     let root = repository();
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let built = ["release", "debug"].map(|profile| target.join(profile).join("sidetone"));
-    let newest = built.iter().filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
+    let newest = built
+        .iter()
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
     match newest.max() {
         Some((_, path)) => path.clone(),
         None => panic!("no binary to test: cargo build -p sidetone, or set SIDETONE_BIN"),
@@ -293,5 +327,6 @@ pub fn binary() -> PathBuf {
 /// The root of the repository.
 pub fn repository() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map_or_else(|| here.to_path_buf(), Path::to_path_buf)
+    here.parent()
+        .map_or_else(|| here.to_path_buf(), Path::to_path_buf)
 }

@@ -28,8 +28,14 @@ fn sha_256_is_offered_first_and_md5_second() {
     let offered = challenges(&answer);
     let algorithms: Vec<Algorithm> = offered.iter().map(|c| c.algorithm).collect();
     assert_eq!(algorithms, [Algorithm::Sha256, Algorithm::Md5]);
-    assert!(offered.iter().all(|c| c.realm == "example.test"), "{answer:?}");
-    assert!(offered.iter().all(|c| c.qop.as_deref() == Some("auth")), "{answer:?}");
+    assert!(
+        offered.iter().all(|c| c.realm == "example.test"),
+        "{answer:?}"
+    );
+    assert!(
+        offered.iter().all(|c| c.qop.as_deref() == Some("auth")),
+        "{answer:?}"
+    );
     let invite = ann.draft("INVITE", &server.uri("ann"));
     assert_eq!(ann.transact(&invite).status(), Some(407));
 }
@@ -37,9 +43,15 @@ fn sha_256_is_offered_first_and_md5_second() {
 #[test]
 fn both_algorithms_work() {
     let server = Server::with(&["ann"]);
-    for phone in [Phone::udp(&server, "ann"), Phone::udp(&server, "ann").with_md5()] {
+    for phone in [
+        Phone::udp(&server, "ann"),
+        Phone::udp(&server, "ann").with_md5(),
+    ] {
         let mut phone = phone.registered();
-        assert!(matches!(phone.message("ann", "to myself").status(), Some(200 | 202)));
+        assert!(matches!(
+            phone.message("ann", "to myself").status(),
+            Some(200 | 202)
+        ));
     }
 }
 
@@ -62,7 +74,10 @@ fn shape(answer: &Message) -> (String, BTreeMap<String, Vec<String>>) {
 
 #[test]
 fn a_wrong_password_and_an_unknown_user_look_alike() {
-    let server = Options::new().users(&["ann"]).set("limits.failures_before_ban", 1000).start();
+    let server = Options::new()
+        .users(&["ann"])
+        .set("limits.failures_before_ban", 1000)
+        .start();
     for algorithm in [Algorithm::Sha256, Algorithm::Md5] {
         let mut wrong = Phone::udp(&server, "ann");
         wrong.password = "wrong".to_owned();
@@ -119,14 +134,22 @@ fn a_nonce_count_is_good_once() {
     let challenge = ann.transact(&first);
     let (challenge, header) = ann.challenge(&challenge).expect("a challenge");
     let request = again(&ann, &first);
-    let good = request.clone().with(header, ann.credentials(&request, &challenge, 1));
+    let good = request
+        .clone()
+        .with(header, ann.credentials(&request, &challenge, 1));
     assert_eq!(ann.transact(&good).status(), Some(200));
     // An eavesdropper sends the same credentials in a request of his own.
     let replay = again(&ann, &good);
     assert_eq!(ann.transact(&replay).status(), Some(401));
     let next = again(&ann, &request).but("CSeq", "9 REGISTER");
-    let next = next.clone().with(header, ann.credentials(&next, &challenge, 2));
-    assert_eq!(ann.transact(&next).status(), Some(200), "the next count is good");
+    let next = next
+        .clone()
+        .with(header, ann.credentials(&next, &challenge, 2));
+    assert_eq!(
+        ann.transact(&next).status(),
+        Some(200),
+        "the next count is good"
+    );
 }
 
 #[test]
@@ -140,24 +163,39 @@ fn a_nonce_must_be_ours() {
     let mut changed = challenge.clone();
     changed.nonce.pop();
     changed.nonce.push(if last == 'A' { 'B' } else { 'A' });
-    for nonce in [changed.nonce, "x".to_owned(), String::new(), "A".repeat(500)] {
-        let forged = Challenge { nonce, ..challenge.clone() };
+    for nonce in [
+        changed.nonce,
+        "x".to_owned(),
+        String::new(),
+        "A".repeat(500),
+    ] {
+        let forged = Challenge {
+            nonce,
+            ..challenge.clone()
+        };
         let request = again(&ann, &first);
-        let request = request.clone().with(header, ann.credentials(&request, &forged, 1));
+        let request = request
+            .clone()
+            .with(header, ann.credentials(&request, &forged, 1));
         assert_eq!(ann.transact(&request).status(), Some(401));
     }
 }
 
 #[test]
 fn an_old_nonce_is_stale() {
-    let server = Options::new().users(&["ann"]).set("sip.nonce_lifetime_s", 1).start();
+    let server = Options::new()
+        .users(&["ann"])
+        .set("sip.nonce_lifetime_s", 1)
+        .start();
     let mut ann = Phone::udp(&server, "ann");
     let first = ann.registration(600);
     let answer = ann.transact(&first);
     let (challenge, header) = ann.challenge(&answer).expect("a challenge");
     std::thread::sleep(Duration::from_millis(2100));
     let request = again(&ann, &first);
-    let late = request.clone().with(header, ann.credentials(&request, &challenge, 1));
+    let late = request
+        .clone()
+        .with(header, ann.credentials(&request, &challenge, 1));
     let answer = ann.transact(&late);
     assert_eq!(answer.status(), Some(401));
     assert!(challenges(&answer).iter().all(|c| c.stale), "{answer:?}");
@@ -169,13 +207,17 @@ fn credentials_are_bound_to_the_request_uri_and_the_method() {
     let server = Server::with(&["ann", "bob"]);
     let mut bob = Phone::udp(&server, "bob").registered();
     let mut ann = Phone::udp(&server, "ann");
-    let draft = ann.draft("MESSAGE", &server.uri("ann")).with_body("text/plain", "x");
+    let draft = ann
+        .draft("MESSAGE", &server.uri("ann"))
+        .with_body("text/plain", "x");
     let answer = ann.transact(&draft);
     let (challenge, header) = ann.challenge(&answer).expect("a challenge");
     let to_ann = again(&ann, &draft);
     let credentials = ann.credentials(&to_ann, &challenge, 1);
     // Made for a MESSAGE to ann, used for one to bob.
-    let to_bob = ann.draft("MESSAGE", &server.uri("bob")).with_body("text/plain", "x");
+    let to_bob = ann
+        .draft("MESSAGE", &server.uri("bob"))
+        .with_body("text/plain", "x");
     let answer = ann.transact(&to_bob.with(header, credentials));
     assert!(refused(answer.status()), "{answer:?}");
     bob.expect_silence("MESSAGE", Duration::from_millis(300));
@@ -188,9 +230,16 @@ fn a_to_tag_and_a_route_are_no_way_round_authentication() {
     let mut bob = Phone::udp(&server, "bob").registered();
     let us = format!("<sip:{};lr>", server.udp());
     let own = format!("<sip:{};transport=udp;lr;token=guess>", server.udp());
-    for method in ["INVITE", "MESSAGE", "BYE", "INFO", "UPDATE", "NOTIFY", "OPTIONS", "REFER"] {
+    for method in [
+        "INVITE", "MESSAGE", "BYE", "INFO", "UPDATE", "NOTIFY", "OPTIONS", "REFER",
+    ] {
         for target in [server.uri("bob"), bob.contact.clone()] {
-            for route in [vec![], vec![us.clone()], vec![own.clone()], vec![us.clone(), us.clone()]] {
+            for route in [
+                vec![],
+                vec![us.clone()],
+                vec![own.clone()],
+                vec![us.clone(), us.clone()],
+            ] {
                 let mut stranger = Phone::udp(&server, "stranger");
                 let mut draft = stranger
                     .draft(method, &target)
@@ -201,7 +250,10 @@ fn a_to_tag_and_a_route_are_no_way_round_authentication() {
                 }
                 let answer = stranger.try_transact(&draft, Duration::from_secs(2));
                 let status = answer.as_ref().and_then(Message::status);
-                assert!(status.is_none_or(|s| s >= 400), "{method} {target}: {answer:?}");
+                assert!(
+                    status.is_none_or(|s| s >= 400),
+                    "{method} {target}: {answer:?}"
+                );
                 bob.expect_silence(method, Duration::from_millis(20));
             }
         }
@@ -233,14 +285,21 @@ fn the_server_is_no_open_relay() {
     for method in ["INVITE", "MESSAGE", "OPTIONS", "REGISTER"] {
         let drafts = [
             stranger.draft(method, &anyone),
-            stranger.draft(method, &anyone).with("Route", format!("<sip:{};lr>", server.udp())),
-            stranger.draft(method, &server.uri("ann")).with("Route", format!("<sip:{there};lr>")),
+            stranger
+                .draft(method, &anyone)
+                .with("Route", format!("<sip:{};lr>", server.udp())),
+            stranger
+                .draft(method, &server.uri("ann"))
+                .with("Route", format!("<sip:{there};lr>")),
             stranger.draft(method, &format!("sip:{};maddr={}", server.ip, there.ip())),
         ];
         for draft in drafts {
             let draft = draft.but("Via", stranger.via());
             let answer = stranger.transact(&draft);
-            assert!(answer.status() >= Some(400) || method == "OPTIONS", "{draft:?}{answer:?}");
+            assert!(
+                answer.status() >= Some(400) || method == "OPTIONS",
+                "{draft:?}{answer:?}"
+            );
             let end = std::time::Instant::now() + Duration::from_millis(50);
             assert_eq!(victim.receive(end), None, "{draft:?}");
         }
@@ -249,7 +308,11 @@ fn the_server_is_no_open_relay() {
 
 #[test]
 fn guessing_is_banned_and_forgiven_by_hand() {
-    let server = Options::new().limited().users(&["ann"]).set("limits.failures_before_ban", 3).start();
+    let server = Options::new()
+        .limited()
+        .users(&["ann"])
+        .set("limits.failures_before_ban", 3)
+        .start();
     let guess = || {
         let mut eve = Phone::udp(&server, "ann");
         eve.password = word();
@@ -270,15 +333,30 @@ fn guessing_is_banned_and_forgiven_by_hand() {
     }
     assert!(banned, "eight guesses and no ban");
     let status = server.cli(&["status"], "");
-    assert!(status.contains(&server.ip.to_string()), "the ban is visible: {status}");
+    assert!(
+        status.contains(&server.ip.to_string()),
+        "the ban is visible: {status}"
+    );
 }
 
 #[test]
 fn a_stranger_is_not_answered_with_more_than_was_sent() {
     let server = Server::with(&["ann"]);
     let mut stranger = Phone::udp(&server, "stranger");
-    for method in ["REGISTER", "INVITE", "MESSAGE", "OPTIONS", "SUBSCRIBE", "PUBLISH", "NONSENSE"] {
-        for uri in [server.uri("ann"), server.uri("nobody"), "sip:x@elsewhere.test".to_owned()] {
+    for method in [
+        "REGISTER",
+        "INVITE",
+        "MESSAGE",
+        "OPTIONS",
+        "SUBSCRIBE",
+        "PUBLISH",
+        "NONSENSE",
+    ] {
+        for uri in [
+            server.uri("ann"),
+            server.uri("nobody"),
+            "sip:x@elsewhere.test".to_owned(),
+        ] {
             let draft = stranger.draft(method, &uri).but("Via", stranger.via());
             let asked = draft.bytes().len();
             stranger.send(&draft);
@@ -292,7 +370,10 @@ fn a_stranger_is_not_answered_with_more_than_was_sent() {
                     stranger.ack_failure(&draft, &answer);
                 }
             }
-            assert!(2 * answered <= 3 * asked, "{method} {uri}: {asked} asked, {answered} answered");
+            assert!(
+                2 * answered <= 3 * asked,
+                "{method} {uri}: {asked} asked, {answered} answered"
+            );
         }
     }
     // The smallest request that can be answered is the best lever.
@@ -304,5 +385,9 @@ fn a_stranger_is_not_answered_with_more_than_was_sent() {
     assert!(stranger.wire.send(tiny.as_bytes()));
     let answer = stranger.take(Duration::from_secs(1), |m| m.call_id() == "1");
     let answered = answer.map_or(0, |a| a.bytes().len());
-    assert!(2 * answered <= 3 * tiny.len(), "{} asked, {answered} answered", tiny.len());
+    assert!(
+        2 * answered <= 3 * tiny.len(),
+        "{} asked, {answered} answered",
+        tiny.len()
+    );
 }

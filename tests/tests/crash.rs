@@ -21,7 +21,10 @@ const AWAY: &str = "zoe";
 type Texts = Arc<Mutex<Vec<String>>>;
 
 fn add(texts: &Texts, text: String) {
-    texts.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    texts
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(text);
 }
 
 fn copy(texts: &Texts) -> Vec<String> {
@@ -42,7 +45,9 @@ impl Recipient {
         let (kept, ends) = (Arc::clone(&texts), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
-                if let Some(message) = phone.take(Duration::from_millis(100), |m| m.method() == "MESSAGE" && m.status().is_none()) {
+                if let Some(message) = phone.take(Duration::from_millis(100), |m| {
+                    m.method() == "MESSAGE" && m.status().is_none()
+                }) {
                     add(&kept, message.text());
                     phone.answer(&message, 200);
                 }
@@ -52,7 +57,12 @@ impl Recipient {
                 }
             }
         });
-        Recipient { name, texts, stop, thread: Some(thread) }
+        Recipient {
+            name,
+            texts,
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -78,7 +88,9 @@ fn send(mut phone: Phone, stop: Arc<AtomicBool>) -> JoinHandle<Vec<(&'static str
             let draft = phone.draft("MESSAGE", &format!("sip:{to}@example.test"));
             let draft = draft.with_body("text/plain", text.clone());
             let limit = Duration::from_millis(400);
-            let Some(first) = phone.try_transact(&draft, limit) else { continue };
+            let Some(first) = phone.try_transact(&draft, limit) else {
+                continue;
+            };
             let retry = phone.retry(&draft, &first);
             let last = retry.map_or(Some(first), |r| phone.try_transact(&r, limit));
             if matches!(last.and_then(|a| a.status()), Some(200 | 202)) {
@@ -96,7 +108,12 @@ fn nothing_acknowledged_is_lost() {
     let seed = number("SIDETONE_SEED").unwrap_or_else(rand::random);
     eprintln!("{rounds} rounds, SIDETONE_SEED={seed}");
     let mut dice = StdRng::seed_from_u64(seed);
-    let people: Vec<&str> = RECIPIENTS.iter().chain(&SENDERS).chain([&AWAY]).copied().collect();
+    let people: Vec<&str> = RECIPIENTS
+        .iter()
+        .chain(&SENDERS)
+        .chain([&AWAY])
+        .copied()
+        .collect();
     let mut server = Server::with(&people);
     let refresh = Arc::new(AtomicBool::new(true));
     let recipients: Vec<Recipient> = RECIPIENTS
@@ -120,10 +137,16 @@ fn nothing_acknowledged_is_lost() {
             acknowledged.extend(sender.join().expect("a sender"));
         }
         let took = server.up();
-        assert!(took < Duration::from_secs(2), "round {round}: the restart took {took:?}");
+        assert!(
+            took < Duration::from_secs(2),
+            "round {round}: the restart took {took:?}"
+        );
         reachable(&server, &recipients, round);
         let count = acknowledged.len() - before;
-        eprintln!("round {round}: {count} acknowledged, restart {} ms", took.as_millis());
+        eprintln!(
+            "round {round}: {count} acknowledged, restart {} ms",
+            took.as_millis()
+        );
     }
     refresh.store(false, Ordering::Relaxed);
     for recipient in &recipients {
@@ -140,17 +163,27 @@ fn reachable(server: &Server, recipients: &[Recipient], round: u64) {
     for recipient in recipients {
         let text = format!("round {round} {}", word());
         let status = caller.message(recipient.name, &text).status();
-        assert!(matches!(status, Some(200 | 202)), "round {round}: {status:?}");
+        assert!(
+            matches!(status, Some(200 | 202)),
+            "round {round}: {status:?}"
+        );
         let came = until(Duration::from_secs(10), || {
             copy(&recipient.texts).contains(&text).then_some(())
         });
-        assert!(came.is_some(), "round {round}: {} is not reached", recipient.name);
+        assert!(
+            came.is_some(),
+            "round {round}: {} is not reached",
+            recipient.name
+        );
     }
 }
 
 fn all_came(name: &str, acknowledged: &[(&str, String)], texts: impl Fn() -> Vec<String>) {
-    let expected: HashSet<&String> =
-        acknowledged.iter().filter(|(to, _)| *to == name).map(|(_, text)| text).collect();
+    let expected: HashSet<&String> = acknowledged
+        .iter()
+        .filter(|(to, _)| *to == name)
+        .map(|(_, text)| text)
+        .collect();
     let end = Instant::now() + Duration::from_secs(60);
     let missing = || {
         let came: HashSet<String> = texts().into_iter().collect();
@@ -161,6 +194,11 @@ fn all_came(name: &str, acknowledged: &[(&str, String)], texts: impl Fn() -> Vec
     }
     let came = texts();
     let once: HashSet<&String> = came.iter().collect();
-    eprintln!("{name}: {} expected, {} came, {} of them again", expected.len(), once.len(), came.len() - once.len());
+    eprintln!(
+        "{name}: {} expected, {} came, {} of them again",
+        expected.len(),
+        once.len(),
+        came.len() - once.len()
+    );
     assert_eq!(missing(), 0, "{name} lost acknowledged messages");
 }

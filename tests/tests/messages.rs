@@ -13,19 +13,30 @@ fn taken(status: Option<u16>) -> bool {
 #[test]
 fn two_people_write_to_each_other() {
     for (a, b) in [
-        (Phone::udp as fn(&Server, &str) -> Phone, Phone::udp as fn(&Server, &str) -> Phone),
+        (
+            Phone::udp as fn(&Server, &str) -> Phone,
+            Phone::udp as fn(&Server, &str) -> Phone,
+        ),
         (Phone::udp, Phone::tcp),
         (Phone::tls, Phone::udp),
     ] {
         let server = Server::with(&["ann", "bob"]);
-        let (mut ann, mut bob) = (a(&server, "ann").registered(), b(&server, "bob").registered());
+        let (mut ann, mut bob) = (
+            a(&server, "ann").registered(),
+            b(&server, "bob").registered(),
+        );
         let answer = ann.message("bob", "Grüße 🙂");
         assert!(taken(answer.status()), "{answer:?}");
         let message = bob.expect("MESSAGE");
         bob.answer(&message, 200);
         assert_eq!(message.text(), "Grüße 🙂");
         assert_eq!(message.header("Content-Type"), Some("text/plain"));
-        assert!(message.header("From").unwrap_or_default().contains("sip:ann@example.test"));
+        assert!(
+            message
+                .header("From")
+                .unwrap_or_default()
+                .contains("sip:ann@example.test")
+        );
         assert!(taken(bob.message("ann", "back").status()));
         assert_eq!(ann.texts(1), ["back"]);
         bob.expect_silence("MESSAGE", QUIET);
@@ -59,7 +70,9 @@ fn a_restart_in_between_loses_nothing() {
     ann.forget_nonces();
     assert!(taken(ann.message("bob", "after").status()));
     let mut bob = Phone::tcp(&server, "bob").registered();
-    let expected = ["before 0", "before 1", "before 2", "before 3", "before 4", "after"];
+    let expected = [
+        "before 0", "before 1", "before 2", "before 3", "before 4", "after",
+    ];
     assert_eq!(bob.texts(6), expected);
 }
 
@@ -102,15 +115,21 @@ fn a_retransmission_is_not_a_second_message() {
     let mut ann = Phone::udp(&server, "ann");
     let mut bob = Phone::udp(&server, "bob").registered();
     assert!(taken(ann.message("bob", "first").status()));
-    let draft = ann.draft("MESSAGE", &server.uri("bob")).with_body("text/plain", "once");
+    let draft = ann
+        .draft("MESSAGE", &server.uri("bob"))
+        .with_body("text/plain", "once");
     let sent = ann.start(draft);
     for _ in 0..3 {
         ann.send(&sent);
     }
-    let answer = ann.final_answer(&sent, Duration::from_secs(5)).expect("an answer");
+    let answer = ann
+        .final_answer(&sent, Duration::from_secs(5))
+        .expect("an answer");
     assert!(taken(answer.status()), "{answer:?}");
     ann.send(&sent);
-    let again = ann.final_answer(&sent, Duration::from_secs(5)).expect("the same answer again");
+    let again = ann
+        .final_answer(&sent, Duration::from_secs(5))
+        .expect("the same answer again");
     assert_eq!(again, answer);
     assert_eq!(bob.texts(2), ["first", "once"]);
     bob.expect_silence("MESSAGE", QUIET);
@@ -120,15 +139,21 @@ fn a_retransmission_is_not_a_second_message() {
 fn a_retransmission_after_a_crash_is_not_a_second_message() {
     let mut server = Server::with(&["ann", "bob"]);
     let mut ann = Phone::udp(&server, "ann");
-    let draft = ann.draft("MESSAGE", &server.uri("bob")).with_body("text/plain", "once");
+    let draft = ann
+        .draft("MESSAGE", &server.uri("bob"))
+        .with_body("text/plain", "once");
     let sent = ann.start(draft);
-    let answer = ann.final_answer(&sent, Duration::from_secs(5)).expect("an answer");
+    let answer = ann
+        .final_answer(&sent, Duration::from_secs(5))
+        .expect("an answer");
     assert!(taken(answer.status()), "{answer:?}");
     server.kill();
     server.up();
     // As if the answer had been lost: the phone sends the very same bytes again.
     ann.send(&sent);
-    let again = ann.final_answer(&sent, Duration::from_secs(5)).expect("an answer");
+    let again = ann
+        .final_answer(&sent, Duration::from_secs(5))
+        .expect("an answer");
     assert!(taken(again.status()), "{again:?}");
     let mut bob = Phone::udp(&server, "bob").registered();
     assert_eq!(bob.texts(1), ["once"]);
@@ -168,13 +193,18 @@ fn sixty_four_kibibytes_of_binary_pass_unchanged() {
     let server = Server::with(&["ann", "bob"]);
     let mut ann = Phone::tcp(&server, "ann");
     let mut bob = Phone::tcp(&server, "bob").registered();
-    let body: Vec<u8> = (0..65_536u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
+    let body: Vec<u8> = (0..65_536u32)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2])
+        .collect();
     let draft = ann.draft("MESSAGE", &server.uri("bob"));
     let answer = ann.ask(draft.with_body("application/octet-stream", body.clone()));
     assert!(taken(answer.status()), "{answer:?}");
     let message = bob.expect("MESSAGE");
     bob.answer(&message, 200);
-    assert_eq!(message.header("Content-Type"), Some("application/octet-stream"));
+    assert_eq!(
+        message.header("Content-Type"),
+        Some("application/octet-stream")
+    );
     assert!(message.body == body, "{} bytes came", message.body.len());
 }
 
@@ -195,7 +225,8 @@ fn a_disabled_person_neither_sends_nor_loses() {
     let refused = sidetone_tests::until(Duration::from_secs(5), || {
         ann.forget_nonces();
         let status = ann.message("bob", "am I allowed?").status();
-        bob.take(Duration::from_millis(50), |m| m.method() == "MESSAGE").map(|m| bob.answer(&m, 200));
+        bob.take(Duration::from_millis(50), |m| m.method() == "MESSAGE")
+            .map(|m| bob.answer(&m, 200));
         (!taken(status)).then_some(status)
     });
     assert!(refused.is_some(), "a running server sees the change");

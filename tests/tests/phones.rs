@@ -15,13 +15,13 @@ fn taken(phone: &mut Phone, to: &str, text: &str) {
 #[test]
 fn baresip_and_linphone() {
     let server = Server::with(&["ann", "bob"]);
-    let mut desk = Baresip::start(&server, "ann", "udp");
+    let mut desk = Baresip::start(&server, "ann", "bob");
     let mut soft = Linphone::start(&server, "bob", "tls");
     desk.registered();
     soft.registered();
 
     let mark = soft.mark();
-    desk.message("sip:bob@example.test", TEXT);
+    desk.message(TEXT);
     soft.says(mark, &[TEXT]);
     soft.message("sip:ann@example.test", "and-back");
     desk.received("and-back");
@@ -47,14 +47,14 @@ fn baresip_and_linphone() {
 #[test]
 fn chromium_and_baresip() {
     let server = Server::with(&["ann", "bob"]);
-    let mut desk = Baresip::with_dtls(&server, "ann", "udp");
+    let mut desk = Baresip::with_dtls(&server, "ann", "bob");
     let mut browser = Browser::start(&server);
     desk.registered();
     browser.register(&server, "bob");
 
     browser.message("sip:ann@example.test", TEXT);
     desk.received(TEXT);
-    desk.message("sip:bob@example.test", "and-back");
+    desk.message("and-back");
     assert_eq!(browser.received("and-back"), "sip:ann@example.test");
 
     browser.call("sip:ann@example.test");
@@ -109,7 +109,7 @@ fn a_phone_that_was_off_gets_its_messages() {
     let server = Server::with(&["ann", "bob", "carol", "dave"]);
     let mut dave = Phone::udp(&server, "dave");
     // Each was there once, and went.
-    let mut desk = Baresip::start(&server, "ann", "udp");
+    let mut desk = Baresip::start(&server, "ann", "bob");
     desk.registered();
     desk.quit();
     let mut soft = Linphone::start(&server, "bob", "tls");
@@ -118,10 +118,14 @@ fn a_phone_that_was_off_gets_its_messages() {
     let mut browser = Browser::start(&server);
     browser.register(&server, "carol");
     browser.unregister();
-    for (name, text) in [("ann", "for-baresip"), ("bob", "for-linphone"), ("carol", "for-chromium")] {
+    for (name, text) in [
+        ("ann", "for-baresip"),
+        ("bob", "for-linphone"),
+        ("carol", "for-chromium"),
+    ] {
         taken(&mut dave, name, text);
     }
-    let mut desk = Baresip::start(&server, "ann", "udp");
+    let mut desk = Baresip::start(&server, "ann", "bob");
     desk.received("for-baresip");
     let soft = Linphone::start(&server, "bob", "tls");
     soft.says(0, &["for-linphone"]);

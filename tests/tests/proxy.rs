@@ -18,7 +18,11 @@ fn establish(server: &Server, ann: &mut Phone, bob: &mut Phone) -> (Dialog, Dial
     ann.expect_answer(&invite, 180);
     let callee = bob.accept(&offered);
     let answer = ann.expect_answer(&invite, 200);
-    assert_eq!(answer.text(), sidetone_tests::media::sdp(ip(bob), 40_002), "media is direct");
+    assert_eq!(
+        answer.text(),
+        sidetone_tests::media::sdp(ip(bob), 40_002),
+        "media is direct"
+    );
     let caller = Dialog::caller(&invite, &answer);
     let ack = caller.ack(ann);
     ann.send(&ack);
@@ -40,7 +44,11 @@ fn a_call_over_every_pair_of_transports() {
             let mut bob = b(&server, "bob").registered();
             let pair = format!("{} to {}", ann.wire.token(), bob.wire.token());
             let (mut caller, mut callee) = establish(&server, &mut ann, &mut bob);
-            let hops = if ann.wire.token() == bob.wire.token() { 1 } else { 2 };
+            let hops = if ann.wire.token() == bob.wire.token() {
+                1
+            } else {
+                2
+            };
             assert_eq!(caller.routes.len(), hops, "{pair}: {:?}", caller.routes);
             // A request in each direction, then the end.
             let info = callee.request(&bob, "INFO");
@@ -74,10 +82,18 @@ fn the_proxy_leaves_its_marks_and_nothing_else() {
     assert_eq!(got.header("From"), invite.header("From"));
     assert_eq!(got.header("To"), invite.header("To"));
     assert_eq!(got.call_id(), invite.call_id());
-    assert_eq!(got.header("Proxy-Authorization"), None, "credentials stay with us");
+    assert_eq!(
+        got.header("Proxy-Authorization"),
+        None,
+        "credentials stay with us"
+    );
     let received = got.values("Via").pop().expect("Via");
     let port = ann.local().port().to_string();
-    assert_eq!(parameter(&received, "rport").as_deref(), Some(port.as_str()), "RFC 3581");
+    assert_eq!(
+        parameter(&received, "rport").as_deref(),
+        Some(port.as_str()),
+        "RFC 3581"
+    );
     bob.answer(&got, 486);
     let answer = ann.expect_answer(&invite, 486);
     assert_eq!(answer.values("Via").len(), 1);
@@ -197,8 +213,13 @@ fn the_first_phone_that_answers_has_the_call() {
     one.answer(&cancelled, 200);
     one.answer(&first, 487);
     one.expect("ACK");
-    let late = ann.take(QUIET, |m| m.status() >= Some(300) && m.branch() == invite.branch());
-    assert_eq!(late, None, "the 487 of the other branch stays with the proxy");
+    let late = ann.take(QUIET, |m| {
+        m.status() >= Some(300) && m.branch() == invite.branch()
+    });
+    assert_eq!(
+        late, None,
+        "the 487 of the other branch stays with the proxy"
+    );
 }
 
 #[test]
@@ -208,7 +229,9 @@ fn the_best_refusal_is_passed_on() {
     let invite = ann.invite(&server.uri("bob"));
     let (first, second) = (one.expect("INVITE"), two.expect("INVITE"));
     one.answer(&first, 503);
-    let early = ann.take(QUIET, |m| m.status() >= Some(300) && m.branch() == invite.branch());
+    let early = ann.take(QUIET, |m| {
+        m.status() >= Some(300) && m.branch() == invite.branch()
+    });
     assert_eq!(early, None, "one phone still rings");
     two.answer(&second, 486);
     let answer = ann.final_answer(&invite, SOON).expect("an end");
@@ -258,7 +281,9 @@ fn max_forwards_proxy_require_and_merged_requests() {
     let bob_uri = server.uri("bob");
     let draft = ann.draft("INVITE", &bob_uri).but("Max-Forwards", "0");
     assert_eq!(ann.ask(draft).status(), Some(483));
-    let draft = ann.draft("INVITE", &bob_uri).with("Proxy-Require", "nothing-known, also-not");
+    let draft = ann
+        .draft("INVITE", &bob_uri)
+        .with("Proxy-Require", "nothing-known, also-not");
     let answer = ann.ask(draft);
     assert_eq!(answer.status(), Some(420));
     let unsupported = answer.values("Unsupported").join(",");
@@ -269,13 +294,18 @@ fn max_forwards_proxy_require_and_merged_requests() {
     let invite = ann.invite(&bob_uri);
     let offered = bob.expect("INVITE");
     bob.answer(&offered, 180);
-    let merged = invite.clone().but("Via", ann.via()).without("Proxy-Authorization");
+    let merged = invite
+        .clone()
+        .but("Via", ann.via())
+        .without("Proxy-Authorization");
     let challenged = ann.transact(&merged);
     let answer = match ann.challenge(&challenged) {
         None => challenged,
         Some((challenge, header)) => {
             let merged = merged.but("Via", ann.via());
-            let merged = merged.clone().with(header, ann.credentials(&merged, &challenge, 1));
+            let merged = merged
+                .clone()
+                .with(header, ann.credentials(&merged, &challenge, 1));
             ann.transact(&merged)
         }
     };
@@ -293,7 +323,10 @@ fn a_loop_ends() {
     let mut bob = bob.registered();
     let draft = ann.draft("INVITE", &server.uri("bob"));
     let answer = ann.ask(draft);
-    assert!(matches!(answer.status(), Some(404 | 480 | 482 | 483 | 403)), "{answer:?}");
+    assert!(
+        matches!(answer.status(), Some(404 | 480 | 482 | 483 | 403)),
+        "{answer:?}"
+    );
     assert_eq!(bob.register(0).status(), Some(200), "the server is well");
 }
 
@@ -319,7 +352,9 @@ fn unknown_methods_and_headers_pass() {
     let mut ann = Phone::udp(&server, "ann").registered();
     let mut bob = Phone::udp(&server, "bob").registered();
     let body: Vec<u8> = (0..=255).collect();
-    let draft = ann.draft("GREET", &server.uri("bob")).with("X-Any", "thing");
+    let draft = ann
+        .draft("GREET", &server.uri("bob"))
+        .with("X-Any", "thing");
     let sent = ann.start(draft.with_body("application/x", body.clone()));
     let got = bob.expect("GREET");
     assert_eq!((got.header("X-Any"), &got.body), (Some("thing"), &body));
@@ -352,13 +387,17 @@ fn a_second_invite_in_the_dialog_passes() {
     let mut ann = Phone::udp(&server, "ann").registered();
     let mut bob = Phone::tcp(&server, "bob").registered();
     let (mut caller, mut callee) = establish(&server, &mut ann, &mut bob);
-    let hold = caller.request(&ann, "INVITE").with("Contact", format!("<{}>", ann.contact));
+    let hold = caller
+        .request(&ann, "INVITE")
+        .with("Contact", format!("<{}>", ann.contact));
     ann.send(&hold);
     let got = bob.expect("INVITE");
     bob.answer(&got, 488);
     let answer = ann.expect_answer(&hold, 488);
     ann.ack_failure(&hold, &answer);
-    let update = callee.request(&bob, "UPDATE").with("Contact", format!("<{}>", bob.contact));
+    let update = callee
+        .request(&bob, "UPDATE")
+        .with("Contact", format!("<{}>", bob.contact));
     bob.send(&update);
     let got = ann.expect("UPDATE");
     ann.answer(&got, 200);
@@ -376,7 +415,10 @@ fn an_answer_is_repeated_for_a_repeated_invite() {
     ann.expect_answer(&invite, 180);
     ann.send(&invite);
     ann.expect_answer(&invite, 180);
-    assert!(bob.take(QUIET, |m: &Message| m.method() == "INVITE").is_none());
+    assert!(
+        bob.take(QUIET, |m: &Message| m.method() == "INVITE")
+            .is_none()
+    );
     bob.answer(&offered, 486);
     let answer = ann.expect_answer(&invite, 486);
     // Without ACK it comes again (Timer G), with it it stops (RFC 3261 §17.2.1).

@@ -6,22 +6,30 @@ use sidetone_tests::sip::message::{address, parameter};
 use sidetone_tests::{Message, Options, Phone, Server, Wire};
 
 fn contacts(answer: &Message) -> Vec<String> {
-    let mut uris: Vec<String> =
-        answer.values("Contact").iter().map(|c| address(c).to_owned()).collect();
+    let mut uris: Vec<String> = answer
+        .values("Contact")
+        .iter()
+        .map(|c| address(c).to_owned())
+        .collect();
     uris.sort();
     uris
 }
 
 /// What the registrar knows of the phone's person.
 fn bindings(phone: &mut Phone) -> Vec<String> {
-    let query = phone.draft("REGISTER", "sip:example.test").but("To", format!("<{}>", phone.aor()));
+    let query = phone
+        .draft("REGISTER", "sip:example.test")
+        .but("To", format!("<{}>", phone.aor()));
     let answer = phone.ask(query.without("Contact"));
     assert_eq!(answer.status(), Some(200), "{answer:?}");
     contacts(&answer)
 }
 
 fn register_with(phone: &mut Phone, contact: &str, expires: Option<&str>) -> Message {
-    let mut request = phone.registration(600).but("Contact", contact).without("Expires");
+    let mut request = phone
+        .registration(600)
+        .but("Contact", contact)
+        .without("Expires");
     if let Some(expires) = expires {
         request = request.with("Expires", expires);
     }
@@ -38,7 +46,10 @@ fn a_binding_is_added_listed_and_removed() {
         assert_eq!(answer.status(), Some(200), "{answer:?}");
         let listed = answer.values("Contact");
         assert_eq!(listed.len(), 1, "{answer:?}");
-        let expires: u32 = parameter(&listed[0], "expires").expect("expires").parse().expect("n");
+        let expires: u32 = parameter(&listed[0], "expires")
+            .expect("expires")
+            .parse()
+            .expect("n");
         assert!((590..=600).contains(&expires), "{answer:?}");
         assert_eq!(bindings(&mut ann), [ann.contact.clone()]);
         assert_eq!(ann.register(0).status(), Some(200));
@@ -64,36 +75,62 @@ fn too_short_is_423_and_too_long_is_cut() {
     let answer = ann.register(1_000_000);
     assert_eq!(answer.status(), Some(200));
     let contact = answer.values("Contact").remove(0);
-    assert_eq!(parameter(&contact, "expires").as_deref(), Some("3600"), "{answer:?}");
+    assert_eq!(
+        parameter(&contact, "expires").as_deref(),
+        Some("3600"),
+        "{answer:?}"
+    );
 }
 
 #[test]
 fn star_removes_everything_and_only_so() {
     let server = Server::with(&["ann"]);
     let mut ann = Phone::udp(&server, "ann").registered();
-    assert_eq!(register_with(&mut ann, "<sip:ann@127.9.9.9:5999>", Some("600")).status(), Some(200));
+    assert_eq!(
+        register_with(&mut ann, "<sip:ann@127.9.9.9:5999>", Some("600")).status(),
+        Some(200)
+    );
     assert_eq!(bindings(&mut ann).len(), 2);
-    assert_eq!(register_with(&mut ann, "*", Some("600")).status(), Some(400));
+    assert_eq!(
+        register_with(&mut ann, "*", Some("600")).status(),
+        Some(400)
+    );
     assert_eq!(register_with(&mut ann, "*", None).status(), Some(400));
     let both = format!("*, <{}>", ann.contact);
-    assert_eq!(register_with(&mut ann, &both, Some("0")).status(), Some(400));
-    assert_eq!(bindings(&mut ann).len(), 2, "nothing was removed by mistakes");
+    assert_eq!(
+        register_with(&mut ann, &both, Some("0")).status(),
+        Some(400)
+    );
+    assert_eq!(
+        bindings(&mut ann).len(),
+        2,
+        "nothing was removed by mistakes"
+    );
     assert_eq!(register_with(&mut ann, "*", Some("0")).status(), Some(200));
     assert!(bindings(&mut ann).is_empty());
 }
 
 #[test]
 fn contacts_are_limited() {
-    let server = Options::new().users(&["ann"]).set("sip.max_contacts", 2).start();
+    let server = Options::new()
+        .users(&["ann"])
+        .set("sip.max_contacts", 2)
+        .start();
     let mut ann = Phone::udp(&server, "ann");
     for port in [5991, 5992] {
         let contact = format!("<sip:ann@127.9.9.9:{port}>");
-        assert_eq!(register_with(&mut ann, &contact, Some("600")).status(), Some(200));
+        assert_eq!(
+            register_with(&mut ann, &contact, Some("600")).status(),
+            Some(200)
+        );
     }
     let third = register_with(&mut ann, "<sip:ann@127.9.9.9:5993>", Some("600"));
     let status = third.status().expect("a status");
     assert!((400..600).contains(&status), "{third:?}");
-    assert_eq!(bindings(&mut ann), ["sip:ann@127.9.9.9:5991", "sip:ann@127.9.9.9:5992"]);
+    assert_eq!(
+        bindings(&mut ann),
+        ["sip:ann@127.9.9.9:5991", "sip:ann@127.9.9.9:5992"]
+    );
     let again = register_with(&mut ann, "<sip:ann@127.9.9.9:5991>", Some("600"));
     assert_eq!(again.status(), Some(200), "a refresh is no further contact");
 }
@@ -104,7 +141,10 @@ fn an_older_cseq_changes_nothing() {
     let mut ann = Phone::udp(&server, "ann");
     let newest = ann.registration(600).but("CSeq", "50 REGISTER");
     assert_eq!(ann.ask(newest.clone()).status(), Some(200));
-    let older = newest.but("CSeq", "20 REGISTER").but("Expires", "0").but("Via", ann.via());
+    let older = newest
+        .but("CSeq", "20 REGISTER")
+        .but("Expires", "0")
+        .but("Via", ann.via());
     let answer = ann.ask(older);
     assert_ne!(answer.status(), Some(200), "{answer:?}");
     assert_eq!(bindings(&mut ann), [ann.contact.clone()]);
@@ -112,7 +152,10 @@ fn an_older_cseq_changes_nothing() {
 
 #[test]
 fn a_binding_ends_by_itself() {
-    let server = Options::new().users(&["ann"]).set("sip.min_expires_s", 1).start();
+    let server = Options::new()
+        .users(&["ann"])
+        .set("sip.min_expires_s", 1)
+        .start();
     let mut ann = Phone::udp(&server, "ann");
     assert_eq!(ann.register(1).status(), Some(200));
     let gone = sidetone_tests::until(Duration::from_secs(5), || {
@@ -150,7 +193,9 @@ fn outbound_replaces_the_flow_of_an_instance() {
     let register = || {
         let mut phone = Phone::tcp(&server, "ann");
         phone.contact_parameters = instance.to_owned();
-        let request = phone.registration(600).with("Supported", "path, outbound, gruu");
+        let request = phone
+            .registration(600)
+            .with("Supported", "path, outbound, gruu");
         let answer = phone.ask(request);
         assert_eq!(answer.status(), Some(200), "{answer:?}");
         (phone, answer)
@@ -159,9 +204,16 @@ fn outbound_replaces_the_flow_of_an_instance() {
     let requires = answer.header("Require").unwrap_or_default();
     assert!(requires.contains("outbound"), "RFC 5626 §6: {answer:?}");
     let contact = answer.values("Contact").remove(0);
-    assert!(parameter(&contact, "pub-gruu").is_some(), "RFC 5627 §5.1: {answer:?}");
+    assert!(
+        parameter(&contact, "pub-gruu").is_some(),
+        "RFC 5627 §5.1: {answer:?}"
+    );
     let (second, answer) = register();
-    assert_eq!(contacts(&answer), [second.contact.clone()], "the new flow replaces the old");
+    assert_eq!(
+        contacts(&answer),
+        std::slice::from_ref(&second.contact),
+        "the new flow replaces the old"
+    );
 }
 
 #[test]
@@ -182,8 +234,11 @@ fn ipv6_works_too() {
     let port = sidetone_tests::loopback::port(std::net::Ipv4Addr::LOCALHOST);
     let listen = format!("[::1]:{port}");
     let list = |text: &str| toml::Value::Array(vec![toml::Value::String(text.to_owned())]);
-    let server =
-        Options::new().users(&["ann"]).set("sip.udp", list(&listen)).set("sip.tcp", list(&listen)).start();
+    let server = Options::new()
+        .users(&["ann"])
+        .set("sip.udp", list(&listen))
+        .set("sip.tcp", list(&listen))
+        .start();
     let there: std::net::SocketAddr = listen.parse().expect("an address");
     let socket = std::net::UdpSocket::bind("[::1]:0").expect("a socket");
     for wire in [Wire::from_socket(socket, there), Wire::tcp(there)] {

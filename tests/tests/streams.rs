@@ -44,7 +44,9 @@ fn a_length_that_lies_ends_the_connection() {
     // Shorter than the body: what follows is no SIP.
     let mut ann = Phone::tcp(&server, "ann");
     let body = "this is no start of a SIP message\r\n\r\nnor is this\r\n\r\n";
-    let request = options(&ann, &server).with("Content-Length", "2").with_body("text/plain", body);
+    let request = options(&ann, &server)
+        .with("Content-Length", "2")
+        .with_body("text/plain", body);
     assert!(ann.wire.send(&request.bytes()));
     assert!(ann.wire.closes(SOON), "too short");
     // Not a number, negative, two different ones, too large to be true.
@@ -56,7 +58,10 @@ fn a_length_that_lies_ends_the_connection() {
     }
     let mut ann = Phone::tcp(&server, "ann");
     let text = String::from_utf8(options(&ann, &server).bytes()).expect("text");
-    let two = text.replace("Content-Length: 0", "Content-Length: 0\r\nContent-Length: 7");
+    let two = text.replace(
+        "Content-Length: 0",
+        "Content-Length: 0\r\nContent-Length: 7",
+    );
     assert!(ann.wire.send(two.as_bytes()));
     assert!(ann.wire.closes(SOON), "two lengths");
     // The server is well, and so are others.
@@ -77,7 +82,10 @@ fn a_head_without_end_is_bounded() {
     }
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
-    assert!(sent < 4_000_000, "the server took {sent} octets of one head");
+    assert!(
+        sent < 4_000_000,
+        "the server took {sent} octets of one head"
+    );
 }
 
 #[test]
@@ -89,13 +97,19 @@ fn too_large_a_datagram_or_too_many_headers_are_refused() {
         request = request.with(&format!("X-{n}"), "x");
     }
     let answer = ann.transact(&request);
-    assert!(matches!(answer.status(), Some(400 | 413 | 513)), "{answer:?}");
+    assert!(
+        matches!(answer.status(), Some(400 | 413 | 513)),
+        "{answer:?}"
+    );
     let mut request = options(&ann, &server);
     for _ in 0..80 {
         request = request.with("Via", "SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx");
     }
     let answer = ann.transact(&request);
-    assert!(matches!(answer.status(), Some(400 | 413 | 482 | 483 | 513)), "{answer:?}");
+    assert!(
+        matches!(answer.status(), Some(400 | 413 | 482 | 483 | 513)),
+        "{answer:?}"
+    );
 }
 
 #[test]
@@ -104,7 +118,11 @@ fn crlf_and_stun_keep_flows_alive() {
     for mut wire in [Wire::tcp(server.udp()), Phone::tls(&server, "ann").wire] {
         assert!(wire.send(b"\r\n\r\n"));
         let pong = wire.receive(Instant::now() + SOON);
-        assert_eq!(pong, Some(Incoming::Other(b"\r\n".to_vec())), "RFC 5626 §3.5.1");
+        assert_eq!(
+            pong,
+            Some(Incoming::Other(b"\r\n".to_vec())),
+            "RFC 5626 §3.5.1"
+        );
     }
     let mut wire = Wire::udp(server.ip, server.udp());
     let mut binding = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
@@ -116,12 +134,18 @@ fn crlf_and_stun_keep_flows_alive() {
     assert_eq!(&answer[..2], [1, 1], "a binding success");
     assert_eq!(&answer[4..20], &binding[4..20]);
     let port = wire.local().port() ^ 0x2112;
-    let at = answer.windows(2).position(|w| w == [0, 0x20]).expect("XOR-MAPPED-ADDRESS");
+    let at = answer
+        .windows(2)
+        .position(|w| w == [0, 0x20])
+        .expect("XOR-MAPPED-ADDRESS");
     assert_eq!(&answer[at + 6..at + 8], port.to_be_bytes());
     // Blank datagrams are keep-alives, too; nobody answers.
     assert!(wire.send(b"\r\n\r\n"));
     assert!(wire.send(&[0]));
-    assert_eq!(wire.receive(Instant::now() + Duration::from_millis(300)), None);
+    assert_eq!(
+        wire.receive(Instant::now() + Duration::from_millis(300)),
+        None
+    );
 }
 
 #[test]
@@ -130,10 +154,16 @@ fn a_phone_behind_nat_is_reached_on_its_connection() {
     for connect in [Phone::tcp, Phone::tls] {
         let mut bob = connect(&server, "bob");
         // A private address that nobody could connect to.
-        bob.contact = format!("sip:bob@10.1.2.3:5060;transport={}", bob.wire.token().to_lowercase());
+        bob.contact = format!(
+            "sip:bob@10.1.2.3:5060;transport={}",
+            bob.wire.token().to_lowercase()
+        );
         let mut bob = bob.registered();
         let mut ann = Phone::udp(&server, "ann");
-        assert!(matches!(ann.message("bob", "through NAT").status(), Some(200 | 202)));
+        assert!(matches!(
+            ann.message("bob", "through NAT").status(),
+            Some(200 | 202)
+        ));
         assert_eq!(bob.texts(1), ["through NAT"]);
         assert_eq!(bob.register(0).status(), Some(200));
     }
@@ -145,7 +175,10 @@ fn a_closed_connection_is_noticed_and_the_message_kept() {
     let bob = Phone::tcp(&server, "bob").registered();
     drop(bob);
     let mut ann = Phone::udp(&server, "ann");
-    assert!(matches!(ann.message("bob", "kept").status(), Some(200 | 202)));
+    assert!(matches!(
+        ann.message("bob", "kept").status(),
+        Some(200 | 202)
+    ));
     let mut bob = Phone::tcp(&server, "bob").registered();
     assert_eq!(bob.texts(1), ["kept"]);
 }
@@ -156,7 +189,9 @@ fn half_a_request_holds_nothing_up() {
     let mut idle: Vec<TcpStream> = Vec::new();
     for _ in 0..300 {
         let mut stream = TcpStream::connect(server.udp()).expect("connect");
-        stream.write_all(b"REGISTER sip:example.test SIP/2.0\r\nVia: ").expect("send");
+        stream
+            .write_all(b"REGISTER sip:example.test SIP/2.0\r\nVia: ")
+            .expect("send");
         idle.push(stream);
     }
     for connect in [Phone::udp, Phone::tcp, Phone::tls] {

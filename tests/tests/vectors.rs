@@ -28,14 +28,20 @@ fn vectors() -> Option<Vec<Vector>> {
     );
     let folder = folder.join("sip");
     let Ok(manifest) = std::fs::read(folder.join("manifest.json")) else {
-        eprintln!("skipped: there are no vectors in {} (SIDETONE_VECTORS)", folder.display());
+        eprintln!(
+            "skipped: there are no vectors in {} (SIDETONE_VECTORS)",
+            folder.display()
+        );
         return None;
     };
     let manifest: Vec<Value> = serde_json::from_slice(&manifest).expect("the manifest");
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     let codes = |entry: &Value| {
         let codes = entry["codes"].as_array().cloned().unwrap_or_default();
-        codes.iter().filter_map(|c| u16::try_from(c.as_u64()?).ok()).collect()
+        codes
+            .iter()
+            .filter_map(|c| u16::try_from(c.as_u64()?).ok())
+            .collect()
     };
     let read = |entry: &Value| Vector {
         name: text(entry, "name"),
@@ -49,7 +55,10 @@ fn vectors() -> Option<Vec<Vector>> {
 fn server() -> Server {
     let domains = ["example.test", "example.com", "example.net", "example.org"];
     let domains = domains.map(|d| toml::Value::String(d.to_owned())).to_vec();
-    Options::new().users(&["ann"]).set("domains", toml::Value::Array(domains)).start()
+    Options::new()
+        .users(&["ann"])
+        .set("domains", toml::Value::Array(domains))
+        .start()
 }
 
 /// What came back: the status codes, and whether the connection was closed.
@@ -62,15 +71,22 @@ struct Reaction {
 impl Vector {
     /// RFC 3261 §18.2.2: without rport the answer goes to the port of the top Via.
     fn via_port(&self) -> u16 {
-        let text = String::from_utf8_lossy(&self.bytes).replace("\r\n ", " ").replace("\r\n\t", " ");
+        let text = String::from_utf8_lossy(&self.bytes)
+            .replace("\r\n ", " ")
+            .replace("\r\n\t", " ");
         let via = text.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             let name = name.trim().to_ascii_lowercase();
-            (name == "v" || name == "via").then(|| value.split([';', ',']).next().unwrap_or(value).to_owned())
+            (name == "v" || name == "via")
+                .then(|| value.split([';', ',']).next().unwrap_or(value).to_owned())
         });
         let via = via.unwrap_or_default();
         let sent_by = via.split_whitespace().last().unwrap_or_default();
-        let port = sent_by.rsplit(']').next().unwrap_or(sent_by).rsplit_once(':');
+        let port = sent_by
+            .rsplit(']')
+            .next()
+            .unwrap_or(sent_by)
+            .rsplit_once(':');
         port.and_then(|(_, port)| port.parse().ok()).unwrap_or(5060)
     }
 
@@ -106,8 +122,13 @@ impl Vector {
         let fine = match self.rule.as_str() {
             "resp" => reaction.statuses.is_empty(),
             "bad" => only(&reaction.statuses, |s| self.codes.contains(&s)) || lying || waiting,
-            "ok" => only(&reaction.statuses, |s| s != 400 && s < 500 || self.codes.contains(&s)),
-            _ => reaction.statuses.iter().all(|s| *s < 500 || self.codes.contains(s)),
+            "ok" => only(&reaction.statuses, |s| {
+                s != 400 && s < 500 || self.codes.contains(&s)
+            }),
+            _ => reaction
+                .statuses
+                .iter()
+                .all(|s| *s < 500 || self.codes.contains(s)),
         };
         let expected = (&self.rule, &self.codes);
         (!fine).then(|| format!("{}: {reaction:?}, expected {expected:?}", self.name))
@@ -125,11 +146,17 @@ fn run(over: fn(&Vector, SocketAddr) -> Reaction) {
     for vector in &vectors {
         let reaction = over(vector, server.udp());
         faults.extend(vector.fault(&reaction));
-        let alive = Phone::new("ann", Wire::udp(Ipv4Addr::LOCALHOST, server.udp()))
-            .try_alive(&server);
+        let alive =
+            Phone::new("ann", Wire::udp(Ipv4Addr::LOCALHOST, server.udp())).try_alive(&server);
         assert!(alive, "the server does not answer after {}", vector.name);
     }
-    assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), vectors.len(), faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{} of {}:\n{}",
+        faults.len(),
+        vectors.len(),
+        faults.join("\n")
+    );
 }
 
 trait Alive {
@@ -139,7 +166,8 @@ trait Alive {
 impl Alive for Phone {
     fn try_alive(mut self, server: &Server) -> bool {
         let options = self.draft("OPTIONS", &format!("sip:{}", server.udp()));
-        self.try_transact(&options, Duration::from_secs(3)).is_some()
+        self.try_transact(&options, Duration::from_secs(3))
+            .is_some()
     }
 }
 

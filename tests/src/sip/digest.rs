@@ -69,7 +69,10 @@ impl Challenge {
             Algorithm::Md5 => "MD5",
             Algorithm::Sha256 => "SHA-256",
         };
-        let opaque = self.opaque.as_ref().map_or(String::new(), |o| format!(", opaque=\"{o}\""));
+        let opaque = self
+            .opaque
+            .as_ref()
+            .map_or(String::new(), |o| format!(", opaque=\"{o}\""));
         format!(
             "Digest username=\"{}\", realm=\"{}\", nonce=\"{nonce}\", uri=\"{}\", \
              response=\"{response}\", algorithm={algorithm}{qop}{opaque}",

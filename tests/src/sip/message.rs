@@ -11,7 +11,11 @@ pub struct Message {
 
 impl Message {
     pub fn request(method: &str, uri: &str) -> Message {
-        Message { start: format!("{method} {uri} SIP/2.0"), headers: Vec::new(), body: Vec::new() }
+        Message {
+            start: format!("{method} {uri} SIP/2.0"),
+            headers: Vec::new(),
+            body: Vec::new(),
+        }
     }
 
     /// Reads one message; the body is all that follows, cut to Content-Length.
@@ -21,9 +25,16 @@ impl Message {
         let mut lines = head.split("\r\n");
         let start = lines.next()?.to_owned();
         let headers = lines
-            .map(|line| line.split_once(':').map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned())))
+            .map(|line| {
+                line.split_once(':')
+                    .map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))
+            })
             .collect::<Option<Vec<_>>>()?;
-        let mut message = Message { start, headers, body: bytes[end + 4..].to_vec() };
+        let mut message = Message {
+            start,
+            headers,
+            body: bytes[end + 4..].to_vec(),
+        };
         if let Some(length) = message.content_length() {
             message.body.truncate(length);
         }
@@ -83,7 +94,10 @@ impl Message {
 
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| same(n, name)).map(|(_, v)| v.as_str())
+        self.headers
+            .iter()
+            .find(|(n, _)| same(n, name))
+            .map(|(_, v)| v.as_str())
     }
 
     /// Every value of a header; lists of addresses are split at commas outside of `<>` and quotes.
@@ -100,7 +114,10 @@ impl Message {
     pub fn method(&self) -> &str {
         match self.status() {
             None => self.start.split(' ').next().unwrap_or_default(),
-            Some(_) => self.header("CSeq").and_then(|c| c.split(' ').nth(1)).unwrap_or_default(),
+            Some(_) => self
+                .header("CSeq")
+                .and_then(|c| c.split(' ').nth(1))
+                .unwrap_or_default(),
         }
     }
 
@@ -141,7 +158,9 @@ pub fn parameter(value: &str, name: &str) -> Option<String> {
     let behind = value.rfind('>').map_or(value, |end| &value[end + 1..]);
     behind.split(';').skip(1).find_map(|part| {
         let (n, v) = part.split_once('=').unwrap_or((part, ""));
-        n.trim().eq_ignore_ascii_case(name).then(|| v.trim().trim_matches('"').to_owned())
+        n.trim()
+            .eq_ignore_ascii_case(name)
+            .then(|| v.trim().trim_matches('"').to_owned())
     })
 }
 

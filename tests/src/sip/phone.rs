@@ -52,7 +52,10 @@ impl Phone {
 
     /// The first phone of a person, by TLS.
     pub fn tls(server: &Server, user: &str) -> Phone {
-        Phone::new(user, Wire::tls(server.tls(), &server.authority.file, DOMAIN))
+        Phone::new(
+            user,
+            Wire::tls(server.tls(), &server.authority.file, DOMAIN),
+        )
     }
 
     pub fn new(user: &str, wire: Wire) -> Phone {
@@ -113,7 +116,10 @@ impl Phone {
             .with("Call-ID", word())
             .with("CSeq", format!("1 {method}"));
         if ["INVITE", "REGISTER", "SUBSCRIBE"].contains(&method) {
-            draft = draft.with("Contact", format!("<{}>{}", self.contact, self.contact_parameters));
+            draft = draft.with(
+                "Contact",
+                format!("<{}>{}", self.contact, self.contact_parameters),
+            );
         }
         draft
     }
@@ -148,7 +154,11 @@ impl Phone {
             let is_final = |m: &Message| {
                 m.status().is_some_and(|s| s >= 200) && m.branch() == branch && m.method() == method
             };
-            let until = if self.wire.is_datagram() { next.min(end) } else { end };
+            let until = if self.wire.is_datagram() {
+                next.min(end)
+            } else {
+                end
+            };
             if let Some(answer) = self.take_until(until, is_final) {
                 if method == "INVITE" && answer.status() >= Some(300) {
                     self.ack_failure(request, &answer);
@@ -193,7 +203,10 @@ impl Phone {
             407 => ("Proxy-Authenticate", "Proxy-Authorization"),
             _ => return None,
         };
-        let offers = answer.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(asks));
+        let offers = answer
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(asks));
         let mut offers = offers.filter_map(|(_, value)| Challenge::parse(value));
         Some((offers.find(|c| c.algorithm == self.algorithm)?, answers))
     }
@@ -300,7 +313,9 @@ impl Phone {
             }
         }
         let to = answer.header("To").unwrap_or_default();
-        let ack = ack.with("To", to).with("CSeq", format!("{} ACK", invite.cseq()));
+        let ack = ack
+            .with("To", to)
+            .with("CSeq", format!("{} ACK", invite.cseq()));
         self.send(&ack);
     }
 
@@ -386,7 +401,10 @@ impl Phone {
         status: u16,
         more: impl Fn(Message) -> Message,
     ) -> Message {
-        let mut answer = Message { start: format!("SIP/2.0 {status} Test"), ..Message::request("", "") };
+        let mut answer = Message {
+            start: format!("SIP/2.0 {status} Test"),
+            ..Message::request("", "")
+        };
         for (name, value) in &request.headers {
             let copied = ["Via", "From", "Call-ID", "CSeq", "Record-Route"];
             if copied.iter().any(|c| c.eq_ignore_ascii_case(name)) {
@@ -413,8 +431,7 @@ impl Phone {
     /// Answers an INVITE with 200 and a session.
     pub fn accept(&mut self, invite: &Message) -> Dialog {
         let sdp = crate::media::sdp(ipv4(self.local()), 40_002);
-        let answer =
-            self.answer_with(invite, 200, |a| a.with_body("application/sdp", sdp.clone()));
+        let answer = self.answer_with(invite, 200, |a| a.with_body("application/sdp", sdp.clone()));
         Dialog::callee(invite, &answer)
     }
 
@@ -442,7 +459,11 @@ pub fn again(phone: &Phone, request: &Message) -> Message {
 fn contact(user: &str, wire: &Wire) -> String {
     match wire.token() {
         "UDP" => format!("sip:{user}@{}", wire.local()),
-        token => format!("sip:{user}@{};transport={}", wire.local(), token.to_lowercase()),
+        token => format!(
+            "sip:{user}@{};transport={}",
+            wire.local(),
+            token.to_lowercase()
+        ),
     }
 }
 

@@ -42,14 +42,26 @@ impl Wire {
     pub fn from_socket(socket: UdpSocket, server: SocketAddr) -> Wire {
         socket.connect(server).expect("connect");
         let local = socket.local_addr().expect("address");
-        Wire { kind: Kind::Udp(socket), local, server, buffer: Vec::new(), closed: false }
+        Wire {
+            kind: Kind::Udp(socket),
+            local,
+            server,
+            buffer: Vec::new(),
+            closed: false,
+        }
     }
 
     pub fn tcp(server: SocketAddr) -> Wire {
         let stream = TcpStream::connect(server).expect("connect");
         stream.set_nodelay(true).expect("no delay");
         let local = stream.local_addr().expect("address");
-        Wire { kind: Kind::Tcp(stream), local, server, buffer: Vec::new(), closed: false }
+        Wire {
+            kind: Kind::Tcp(stream),
+            local,
+            server,
+            buffer: Vec::new(),
+            closed: false,
+        }
     }
 
     /// TLS that trusts one authority and expects a name.
@@ -57,8 +69,9 @@ impl Wire {
         let mut roots = RootCertStore::empty();
         let root = CertificateDer::from_pem_file(authority).expect("the authority");
         roots.add(root).expect("a root");
-        let config =
-            ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut tls = ClientConnection::new(Arc::new(config), name).expect("TLS");
         let mut stream = TcpStream::connect(server).expect("connect");
@@ -66,7 +79,13 @@ impl Wire {
         tls.complete_io(&mut stream).expect("a handshake");
         let local = stream.local_addr().expect("address");
         let kind = Kind::Tls(Box::new(StreamOwned::new(tls, stream)));
-        Wire { kind, local, server, buffer: Vec::new(), closed: false }
+        Wire {
+            kind,
+            local,
+            server,
+            buffer: Vec::new(),
+            closed: false,
+        }
     }
 
     pub fn local(&self) -> SocketAddr {
@@ -95,7 +114,10 @@ impl Wire {
         match &mut self.kind {
             Kind::Udp(socket) => socket.send(bytes).is_ok(),
             Kind::Tcp(stream) => stream.write_all(bytes).is_ok(),
-            Kind::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()).is_ok(),
+            Kind::Tls(stream) => stream
+                .write_all(bytes)
+                .and_then(|()| stream.flush())
+                .is_ok(),
         }
     }
 
@@ -113,7 +135,10 @@ impl Wire {
             let n = self.read(&mut chunk, left)?;
             if self.is_datagram() {
                 let bytes = &chunk[..n];
-                return Some(Message::parse(bytes).map_or(Incoming::Other(bytes.to_vec()), Incoming::Message));
+                return Some(
+                    Message::parse(bytes)
+                        .map_or(Incoming::Other(bytes.to_vec()), Incoming::Message),
+                );
             }
             self.closed = n == 0;
             self.buffer.extend_from_slice(&chunk[..n]);
@@ -165,7 +190,11 @@ impl Wire {
 
     /// RFC 3261 §18.3: Content-Length ends a message on a stream.
     fn framed(&mut self) -> Option<Incoming> {
-        let blank = self.buffer.iter().take_while(|b| b"\r\n".contains(b)).count();
+        let blank = self
+            .buffer
+            .iter()
+            .take_while(|b| b"\r\n".contains(b))
+            .count();
         if blank >= 2 {
             let other: Vec<u8> = self.buffer.drain(..blank).collect();
             return Some(Incoming::Other(other));

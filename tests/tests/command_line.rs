@@ -1,0 +1,148 @@
+//! The command line beside a running server, and what the server answers by HTTP.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sidetone_tests::server::get;
+use sidetone_tests::{Phone, Server, until};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_running_server_sees_people_and_phones_at_once() {
+    let server = Server::with(&["ann"]);
+    server.add_user("bob");
+    server.add_device("bob", "bob");
+    let mut bob = Phone::udp(&server, "bob");
+    let registered = until(Duration::from_secs(3), || {
+        bob.forget_nonces();
+        (bob.register(600).status() == Some(200)).then_some(())
+    });
+    assert!(registered.is_some());
+    server.cli(&["user", "remove", "bob@example.test"], "");
+    let mut ann = Phone::udp(&server, "ann");
+    let gone = until(Duration::from_secs(3), || {
+        (ann.message("bob", "still there?").status() == Some(404)).then_some(())
+    });
+    assert!(gone.is_some());
+    bob.forget_nonces();
+    assert_ne!(bob.register(600).status(), Some(200));
+}
+
+#[test]
+fn revoking_a_phone_touches_no_other() {
+    let server = Server::with(&["ann"]);
+    server.add_device("ann", "ann-2");
+    let devices = json(&server.cli(&["device", "list", "ann@example.test", "--json"], ""));
+    let devices = devices.as_array().cloned().expect("a list");
+    assert_eq!(devices.len(), 2, "{devices:?}");
+    let second = devices
+        .iter()
+        .find(|d| d.to_string().contains("ann-2"))
+        .expect("the phone");
+    let id = second["id"].to_string();
+    server.cli(&["device", "remove", id.trim_matches('"')], "");
+    let mut one = Phone::udp(&server, "ann").registered();
+    let mut two = Phone::udp(&server, "ann").device("ann-2");
+    let refused = until(Duration::from_secs(3), || {
+        two.forget_nonces();
+        (two.register(600).status() != Some(200)).then_some(())
+    });
+    assert!(refused.is_some());
+    assert_eq!(one.register(600).status(), Some(200));
+}
+
+#[test]
+fn lists_and_status_are_json() {
+    let server = Server::with(&["ann", "bob"]);
+    let _ann = Phone::udp(&server, "ann").registered();
+    let users = json(&server.cli(&["user", "list", "--json"], ""));
+    assert_eq!(users.as_array().map(Vec::len), Some(2), "{users}");
+    let ann = json(&server.cli(&["user", "show", "ann@example.test", "--json"], ""));
+    assert!(ann.to_string().contains("ann@example.test"), "{ann}");
+    let status = json(&server.cli(&["status", "--json"], ""));
+    assert!(status["version"].is_string(), "{status}");
+    assert!(status.to_string().contains("registrations"), "{status}");
+}
+
+#[test]
+fn mistakes_are_told_in_one_line() {
+    let server = Server::with(&["ann"]);
+    for (arguments, code) in [
+        (&["user", "add", "ann@example.test"][..], 1),
+        (&["user", "show", "nobody@example.test"], 1),
+        (&["user", "add", "no address at all @"], 1),
+        (&["user", "frobnicate"], 2),
+    ] {
+        let output = server.try_cli(arguments, "");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!errors.trim().is_empty(), "{arguments:?}");
+        assert!(code == 2 || errors.trim().lines().count() == 1, "{errors}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn a_thousand_people_are_imported_and_can_register() {
+    let server = Server::with(&["ann"]);
+    let mut csv = "address,name,profile,sip_user,sip_password\n".to_owned();
+    for n in 0..1000 {
+        let secret = sidetone_tests::server::secret(&format!("u{n}"));
+        csv.push_str(&format!("u{n}@example.test,User {n},,u{n},{secret}\n"));
+    }
+    let file = server.folder().write("many.csv", csv);
+    server.cli(&["import", "users", &file.to_string_lossy()], "");
+    let mut last = Phone::udp(&server, "u999");
+    let registered = until(Duration::from_secs(5), || {
+        last.forget_nonces();
+        (last.register(600).status() == Some(200)).then_some(())
+    });
+    assert!(registered.is_some());
+}
+
+#[test]
+fn health_metrics_and_the_start_page() {
+    let server = Server::with(&["ann"]);
+    let _ann = Phone::udp(&server, "ann").registered();
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/",
+        "/api/v1/openapi.json",
+    ] {
+        let answer = get(server.http(), path).expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
+    let metrics = get(server.http(), "/metrics").expect("metrics");
+    assert!(metrics.contains("# TYPE "), "{metrics}");
+}
+
+#[test]
+fn a_backup_of_a_running_server_is_restored() {
+    let mut server = Server::with(&["ann", "bob"]);
+    let mut ann = Phone::udp(&server, "ann");
+    assert!(matches!(
+        ann.message("bob", "before the backup").status(),
+        Some(200 | 202)
+    ));
+    let file = server.folder().file("backup");
+    server.cli(&["backup", &file.to_string_lossy()], "");
+    assert!(matches!(
+        ann.message("bob", "after the backup").status(),
+        Some(200 | 202)
+    ));
+    server.down();
+    server.cli(&["restore", &file.to_string_lossy()], "");
+    server.up();
+    let mut bob = Phone::udp(&server, "bob").registered();
+    assert_eq!(bob.texts(1), ["before the backup"]);
+    bob.expect_silence("MESSAGE", Duration::from_millis(500));
+}
