@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sidetone_tests::server::get;
+use sidetone_tests::server::{get, post};
 use sidetone_tests::{Phone, Server, until};
 
 fn json(text: &str) -> Value {
@@ -145,4 +145,63 @@ fn a_backup_of_a_running_server_is_restored() {
     let mut bob = Phone::udp(&server, "bob").registered();
     assert_eq!(bob.texts(1), ["before the backup"]);
     bob.expect_silence("MESSAGE", Duration::from_millis(500));
+}
+
+#[test]
+fn the_set_up_link_makes_an_administrator() {
+    let server = Server::with(&["ann"]);
+    let line = server
+        .process()
+        .expect_line(0, Duration::from_secs(5), "/setup?token=");
+    let token = line.split("/setup?token=").nth(1).expect("a token");
+    let token: String = token
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c))
+        .collect();
+    let form = get(server.http(), &format!("/setup?token={token}")).expect("the form");
+    assert!(form.starts_with("HTTP/1.1 200"), "{form}");
+    let answers = format!("token={token}&address=admin&password=long+enough+1&again=long+enough+1");
+    let form_type = "application/x-www-form-urlencoded";
+    let done = post(server.http(), "/setup", form_type, &answers).expect("an answer");
+    assert!(done.starts_with("HTTP/1.1 200"), "{done}");
+    let login = r#"{"address":"admin@example.test","password":"long enough 1"}"#;
+    let signed = post(
+        server.http(),
+        "/api/v1/auth/login",
+        "application/json",
+        login,
+    );
+    assert!(
+        signed.as_ref().is_some_and(|a| a.contains("access_token")),
+        "{signed:?}"
+    );
+    let again = post(server.http(), "/setup", form_type, &answers).expect("an answer");
+    assert!(again.starts_with("HTTP/1.1 403"), "it works once: {again}");
+}
+
+#[test]
+fn a_reset_link_lets_a_person_choose_a_password() {
+    let server = Server::with(&["ann"]);
+    let link = server.cli(&["user", "reset-link", "ann@example.test"], "");
+    let token = link
+        .trim()
+        .split("/reset?token=")
+        .nth(1)
+        .expect("a token")
+        .to_owned();
+    let answers = format!("token={token}&password=long+enough+1&again=long+enough+1");
+    let form_type = "application/x-www-form-urlencoded";
+    let done = post(server.http(), "/reset", form_type, &answers).expect("an answer");
+    assert!(done.starts_with("HTTP/1.1 200"), "{done}");
+    let login = r#"{"address":"ann@example.test","password":"long enough 1"}"#;
+    let signed = post(
+        server.http(),
+        "/api/v1/auth/login",
+        "application/json",
+        login,
+    );
+    assert!(
+        signed.as_ref().is_some_and(|a| a.contains("access_token")),
+        "{signed:?}"
+    );
 }
