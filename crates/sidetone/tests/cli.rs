@@ -1,5 +1,7 @@
 //! The command line, as an administrator calls it.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;

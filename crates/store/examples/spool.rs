@@ -1,11 +1,16 @@
 //! Measures the spool: appends and marks of delivery at a steady rate, with every commit
 //! synced.
 //!
-//! `cargo run --release -p sidetone-store --example spool [RATE…]`
+//! `cargo run --release -p sidetone-store --example spool [RATE…]`; `SPOOL_SECONDS` and
+//! `SPOOL_GATHER_MS` in the environment change the duration and the writer's patience.
 //!
 //! With `child DIR` it is the victim of the `kill -9` test: it appends without end and prints
 //! the number of each message once that is acknowledged.
-#![allow(clippy::print_stdout)]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::cast_possible_truncation
+)]
 
 use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -19,7 +24,6 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const DEVICES: u32 = 1_000;
-const SECONDS: u32 = 5;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -31,7 +35,10 @@ async fn main() -> Outcome {
             child(Path::new(rest.first().ok_or("child DIR")?)).await
         }
         Some(_) => measure_all(&arguments).await,
-        None => measure_all(&["1000".to_owned(), "8000".to_owned()]).await,
+        None => {
+            measure_all(&["1000".to_owned(), "8000".to_owned()]).await?;
+            bindings().await
+        }
     }
 }
 
@@ -40,13 +47,16 @@ async fn measure_all(rates: &[String]) -> Outcome {
     for rate in rates {
         measure(rate.parse()?).await?;
     }
-    bindings().await
+    Ok(())
 }
 
 async fn measure(rate: u32) -> Outcome {
     let directory = Scratch::new(&rate.to_string())?;
     let (store, devices) = prepare(&directory.0).await?;
-    let writer = store.start_writer(WriterOptions::default()).await?;
+    let mut options = WriterOptions::default();
+    let gather_ms = u32::try_from(options.gather.as_millis())?;
+    options.gather = Duration::from_millis(setting("SPOOL_GATHER_MS", gather_ms).into());
+    let writer = store.start_writer(options).await?;
     let pace = writer.clone();
     let before = cpu_us(UsageWho::RUSAGE_SELF)?;
     let driven = tokio::task::spawn_blocking(move || {
@@ -77,11 +87,16 @@ async fn measure(rate: u32) -> Outcome {
     Ok(())
 }
 
+fn setting(name: &str, default: u32) -> u32 {
+    let given = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    given.unwrap_or(default)
+}
+
 /// Hands messages in at the rate, in bursts of a millisecond, and marks each once it is stored.
 fn drive(writer: &Writer, rate: u32, devices: &[DeviceId]) -> Vec<Duration> {
     let (done, stored) = mpsc::channel();
     let start = Instant::now();
-    let total = rate * SECONDS;
+    let total = rate * setting("SPOOL_SECONDS", 5);
     let (mut sent, mut latencies) = (0, Vec::with_capacity(total as usize));
     let mut missing = 0;
     while latencies.len() + missing < total as usize {

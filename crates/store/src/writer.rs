@@ -1,8 +1,9 @@
 //! The writer: one thread, one task, one connection, group commit.
 //!
 //! Work comes through one bounded queue from any thread and is committed in groups. An idle
-//! writer commits at once; while there is traffic it waits a moment for company, because the
-//! price of a commit (the sync above all) is the same for one message and for a hundred.
+//! writer commits at once; while several senders are at work it waits a moment for company,
+//! because the price of a commit (the sync above all) is the same for one message and for a
+//! hundred.
 //!
 //! *Invariant*: a callback says `Ok` only after COMMIT returned with `synchronous=FULL`; what
 //! fails is answered with the error and leaves nothing behind.
@@ -31,7 +32,7 @@ pub struct QueueFull;
 pub struct WriterOptions {
     /// Entries of the queue; more are refused.
     pub queue: usize,
-    /// How long to wait for company while there is traffic.
+    /// How long to wait for company while several senders are at work.
     pub gather: Duration,
     /// How long bindings may wait to be written.
     pub bindings_delay: Duration,
@@ -47,7 +48,7 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             queue: 16_384,
-            gather: Duration::from_millis(2),
+            gather: Duration::from_millis(10),
             bindings_delay: Duration::from_secs(1),
             marks_delay: Duration::from_millis(50),
             origins_kept: Duration::from_secs(64),

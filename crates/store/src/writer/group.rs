@@ -29,6 +29,9 @@ const MARKS_MAX: usize = 1_024;
 /// gets a message twice, which is the lesser evil.
 const MARKS_KEPT_MAX: usize = 262_144;
 
+/// After a group of several, this many groups of one end the waiting for company.
+const COMPANY: u8 = 8;
+
 type Answer = oneshot::Sender<Result<(), StoreError>>;
 
 pub(super) struct Task {
@@ -50,7 +53,8 @@ pub(super) struct Task {
     round: Vec<AddressOfRecord>,
     flushes: Vec<Answer>,
     closes: Vec<Answer>,
-    busy_until: Instant,
+    /// How many groups of one it takes until the next message is no longer kept waiting.
+    company: u8,
     swept: i64,
     sweep_due: Instant,
 }
@@ -92,7 +96,7 @@ impl Task {
             round: Vec::new(),
             flushes: Vec::new(),
             closes: Vec::new(),
-            busy_until: now,
+            company: 0,
             swept: 0,
             sweep_due: now,
         })
@@ -117,10 +121,8 @@ impl Task {
             Ok(0) => return false,
             Ok(_) => self.sort(),
         }
-        // Traffic: another commit ended a moment ago, so more messages are likely near.
-        let now = Instant::now();
-        if !self.appends.is_empty() && self.flushes.is_empty() && now < self.busy_until {
-            sleep_until(now + self.options.gather).await;
+        if self.expects_company() {
+            sleep_until(Instant::now() + self.options.gather).await;
         }
         while self.appends.len() < APPENDS_MAX && !self.work.is_empty() {
             let room = APPENDS_MAX - self.appends.len();
@@ -128,6 +130,16 @@ impl Task {
             self.sort();
         }
         true
+    }
+
+    /// Whether to wait: several senders are at work, and there is room for what they send. One
+    /// sender that waits for each answer is never kept waiting.
+    fn expects_company(&self) -> bool {
+        !self.appends.is_empty()
+            && self.flushes.is_empty()
+            && self.closes.is_empty()
+            && self.company > 0
+            && self.appends.len() + self.work.len() < APPENDS_MAX
     }
 
     fn deadline(&self) -> Instant {
@@ -216,7 +228,7 @@ impl Task {
                 self.counters.delivered.fetch_add(marks as u64, Relaxed);
                 self.next_id += group.fresh;
             }
-            Err(_) => self.busy_until = Instant::now(),
+            Err(_) => self.company = 0,
         }
         self.marks_due =
             (!self.marks.is_empty()).then(|| Instant::now() + self.options.marks_delay);
@@ -233,9 +245,11 @@ impl Task {
             for (origin, id) in &group.origins {
                 self.origins.insert(*origin, *id, now);
             }
-            if group.fresh > 0 {
-                self.busy_until = now + 4 * self.options.gather;
-            }
+            self.company = match group.done.len() {
+                0 => self.company,
+                1 => self.company.saturating_sub(1),
+                _ => COMPANY,
+            };
         }
         for (done, id) in group.done {
             done(result.clone().map(|()| id));

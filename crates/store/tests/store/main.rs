@@ -1,5 +1,7 @@
 //! The store against real files.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 mod backup;
 mod directory;
 mod kill;
