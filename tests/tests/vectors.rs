@@ -66,6 +66,7 @@ fn server() -> Server {
 struct Reaction {
     statuses: Vec<u16>,
     closed: bool,
+    stream: bool,
 }
 
 impl Vector {
@@ -109,9 +110,14 @@ impl Vector {
                 statuses.extend(message.status().filter(|s| *s != 100));
             }
         }
+        let stream = !wire.is_datagram();
         let closed = !wire.is_datagram() && wire.closes(Duration::from_millis(1));
         statuses.dedup();
-        Reaction { statuses, closed }
+        Reaction {
+            statuses,
+            closed,
+            stream,
+        }
     }
 
     /// What is wrong with a reaction.
@@ -119,12 +125,15 @@ impl Vector {
         // Over a stream a length that cannot be right is the end of the connection.
         let lying = reaction.closed && ["ncl", "clerr", "mcl01"].contains(&self.name.as_str());
         let waiting = self.name == "clerr" && reaction.statuses.is_empty();
+        // In a stream what follows the first message of dblreq is a second one.
+        let statuses = match self.name.as_str() {
+            "dblreq" if reaction.stream => reaction.statuses.get(..1).unwrap_or_default(),
+            _ => &reaction.statuses,
+        };
         let fine = match self.rule.as_str() {
-            "resp" => reaction.statuses.is_empty(),
-            "bad" => only(&reaction.statuses, |s| self.codes.contains(&s)) || lying || waiting,
-            "ok" => only(&reaction.statuses, |s| {
-                s != 400 && s < 500 || self.codes.contains(&s)
-            }),
+            "resp" => statuses.is_empty(),
+            "bad" => only(statuses, |s| self.codes.contains(&s)) || lying || waiting,
+            "ok" => only(statuses, |s| s != 400 && s < 500 || self.codes.contains(&s)),
             _ => reaction
                 .statuses
                 .iter()
