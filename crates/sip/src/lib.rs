@@ -9,6 +9,9 @@ mod base64url;
 pub mod build;
 pub mod digest;
 pub mod edit;
+pub mod endpoint;
+pub mod entropy;
+pub mod flow;
 mod grammar;
 pub mod gruu;
 pub mod header;
@@ -20,9 +23,12 @@ pub mod nonce;
 pub mod params;
 pub mod reason;
 mod received;
+pub mod slab;
 pub mod stream;
 pub mod stun;
+pub mod timer;
 pub mod token;
+mod transaction;
 pub mod uri;
 pub mod validate;
 pub mod via;
@@ -30,6 +36,8 @@ pub mod via;
 pub use build::{RequestBuilder, ResponseBuilder};
 pub use digest::{Algorithm, Credentials, Ha1, MalformedCredentials, Qop};
 pub use edit::Edit;
+pub use endpoint::{ClientId, ClientState, Endpoint, Event, Received, ServerId, Transmit};
+pub use flow::{Flow, Transport};
 pub use gruu::TempGruu;
 pub use header::HeaderName;
 pub use limits::Limits;
@@ -48,3 +56,11 @@ pub use via::{BRANCH_COOKIE, Via};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed: {0}")]
 pub struct Malformed(pub &'static str);
+
+/// The moment from which tests count.
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Tests need some instant to begin at; it is read once and never compared with the clock.
+pub(crate) fn tests_now() -> std::time::Instant {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    *START.get_or_init(std::time::Instant::now)
+}

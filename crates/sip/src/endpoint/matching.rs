@@ -1,0 +1,178 @@
+//! How messages are matched to transactions, and the two messages that a transaction writes itself.
+//!
+//! *Invariant*: keys are keyed hashes over the whole of what RFC 3261 §17 compares; nobody outside can make two alike.
+
+use std::fmt;
+use std::hash::Hasher;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::entropy::Entropy;
+use crate::slab::Id;
+use crate::{BRANCH_COOKIE, Flow, HeaderName, Message, Method, RequestBuilder};
+
+/// Keys are hashes already.
+#[derive(Debug, Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for chunk in octets.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_ne_bytes(word);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = u64::try_from(key & u128::from(u64::MAX)).unwrap_or_default();
+    }
+}
+
+/// The keys of a request (RFC 3261 §17.2.3).
+pub(super) struct ServerKeys {
+    /// Of its own transaction.
+    pub(super) own: u128,
+    /// Of the INVITE that it acknowledges or cancels.
+    pub(super) invite: u128,
+}
+
+impl ServerKeys {
+    pub(super) fn of(entropy: &Entropy, request: &Message) -> Self {
+        let method = request.method_text().as_bytes();
+        let key = |method: &[u8]| match request.top_via() {
+            Ok(via) if via.has_magic_branch() => {
+                let port = via.port.unwrap_or_default().to_be_bytes();
+                let branch = via.branch().unwrap_or_default();
+                entropy.digest(&[branch.as_bytes(), via.host.as_bytes(), &port, method])
+            }
+            _ => old_key(entropy, request, method),
+        };
+        let invite = || key(b"INVITE");
+        match request.method() {
+            Some(Method::Ack) => Self {
+                own: 0,
+                invite: invite(),
+            },
+            Some(Method::Cancel) => Self {
+                own: key(method),
+                invite: invite(),
+            },
+            _ => Self {
+                own: key(method),
+                invite: 0,
+            },
+        }
+    }
+}
+
+/// Of a client of RFC 2543, which has no unique branch.
+fn old_key(entropy: &Entropy, request: &Message, method: &[u8]) -> u128 {
+    let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
+    let tag = request
+        .from()
+        .ok()
+        .and_then(|from| from.tag())
+        .unwrap_or_default();
+    let via = request.header(HeaderName::Via).unwrap_or_default();
+    let uri = request.request_uri().as_bytes();
+    entropy.digest(&[uri, tag.as_bytes(), request.call_id(), &cseq, via, method])
+}
+
+/// What our branches say: cookie, place of the transaction, and a secret of its own.
+pub(super) struct ClientBranch {
+    pub(super) id: Id,
+    pub(super) secret: u32,
+}
+
+const ID_DIGITS: usize = 16;
+const SECRET_DIGITS: usize = 8;
+
+impl fmt::Display for ClientBranch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{BRANCH_COOKIE}{:016x}{:08x}",
+            self.id.to_bits(),
+            self.secret
+        )
+    }
+}
+
+impl ClientBranch {
+    pub(super) fn read(branch: &str) -> Option<Self> {
+        let digits = branch.strip_prefix(BRANCH_COOKIE)?;
+        let (id, rest) = digits.split_at_checked(ID_DIGITS)?;
+        let (secret, _) = rest.split_at_checked(SECRET_DIGITS)?;
+        let id = Id::from_bits(u64::from_str_radix(id, 16).ok()?);
+        Some(Self {
+            id,
+            secret: u32::from_str_radix(secret, 16).ok()?,
+        })
+    }
+}
+
+/// Where a response goes (RFC 3261 §18.2.2, RFC 3581 §4): over the connection; by UDP to the address that the request
+/// came from, and to its port where the client asked for that, else to the port of sent-by.
+///
+/// `maddr` is not obeyed: it would let anyone point our answers at a third party.
+pub(super) fn response_flow(flow: Flow, request: &Message) -> Flow {
+    if flow.transport.is_reliable() {
+        return flow;
+    }
+    let Ok(via) = request.top_via() else {
+        return flow;
+    };
+    if via.rport().is_some() {
+        return flow;
+    }
+    let port = via.port.unwrap_or_else(|| flow.transport.default_port());
+    Flow {
+        remote: SocketAddr::new(flow.remote.ip(), port),
+        ..flow
+    }
+}
+
+fn copy(
+    builder: RequestBuilder<'static>,
+    from: &Message,
+    name: HeaderName,
+) -> RequestBuilder<'static> {
+    let fields = from.fields().filter(|field| field.name == name);
+    fields.fold(builder, |builder, field| {
+        builder.header(name.as_str(), field.value)
+    })
+}
+
+/// Of an INVITE: Request-URI, the topmost Via alone, Route, From, Call-ID, the number of CSeq.
+fn within(invite: &Message, method: &str, to: &Message) -> Option<Bytes> {
+    let via = invite.values(HeaderName::Via).next()?;
+    let builder = RequestBuilder::new(method, invite.request_uri())
+        .header("Via", via)
+        .header("Max-Forwards", "70");
+    let builder = copy(builder, invite, HeaderName::Route);
+    let builder = copy(builder, invite, HeaderName::From);
+    let builder = copy(builder, to, HeaderName::To);
+    let builder = copy(builder, invite, HeaderName::CallId);
+    let number = invite.cseq().ok()?.number;
+    Some(
+        builder
+            .header("CSeq", format!("{number} {method}"))
+            .finish(),
+    )
+}
+
+/// The ACK for a final response that is not a 2xx (RFC 3261 §17.1.1.3).
+pub(super) fn ack_for(invite: &Message, response: &Message) -> Option<Bytes> {
+    within(invite, "ACK", response)
+}
+
+/// The CANCEL of an INVITE (RFC 3261 §9.1).
+pub(super) fn cancel_for(invite: &Message) -> Option<Bytes> {
+    within(invite, "CANCEL", invite)
+}

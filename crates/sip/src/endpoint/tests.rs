@@ -1,0 +1,201 @@
+//! The endpoint against scripted peers, in virtual time.
+
+use super::*;
+use crate::timer::{T1, T1_64};
+use crate::{ResponseBuilder, Transport};
+
+fn flow(transport: Transport) -> Flow {
+    Flow {
+        transport,
+        listener: 0,
+        connection: 0,
+        remote: "127.0.0.9:5090".parse().expect("address"),
+    }
+}
+
+fn request(method: &str, branch: &str, rport: &str) -> Message {
+    let text = format!(
+        "{method} sip:bob@example.test SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.1:5070;branch={branch}{rport}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:alice@example.test>;tag=a\r\nTo: <sip:bob@example.test>\r\n\
+         Call-ID: one\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n"
+    );
+    Message::parse(Bytes::from(text), Framing::Datagram, &Limits::default()).expect("request")
+}
+
+fn start_lines(endpoint: &mut Endpoint) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some(transmit) = endpoint.poll_transmit() {
+        let text = String::from_utf8_lossy(&transmit.bytes).into_owned();
+        lines.push(text.lines().next().unwrap_or_default().to_owned());
+    }
+    lines
+}
+
+#[test]
+fn a_retransmitted_request_gets_the_same_answer_until_timer_j() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let options = request("OPTIONS", "z9hG4bKa", ";rport");
+    let udp = flow(Transport::Udp);
+    assert_eq!(endpoint.receive(now, udp, &options), Received::Request);
+    let server = endpoint.accept(now, udp, &options, 7).expect("room");
+    endpoint.respond(
+        now,
+        server,
+        200,
+        ResponseBuilder::new(&options, 200, "").finish(),
+    );
+    assert_eq!(endpoint.receive(now, udp, &options), Received::Absorbed);
+    assert_eq!(
+        start_lines(&mut endpoint),
+        ["SIP/2.0 200 OK", "SIP/2.0 200 OK"]
+    );
+    endpoint.handle_timeout(now + T1_64);
+    assert_eq!(endpoint.poll_event(), Some(Event::ServerEnded { user: 7 }));
+    assert_eq!(
+        endpoint.receive(now + T1_64, udp, &options),
+        Received::Request
+    );
+}
+
+#[test]
+fn without_rport_the_answer_goes_to_the_port_of_sent_by() {
+    let mut endpoint = Endpoint::new(10, 1);
+    let options = request("OPTIONS", "z9hG4bKa", "");
+    endpoint.reply(flow(Transport::Udp), &options, Bytes::from_static(b"x"));
+    let remote = endpoint.poll_transmit().expect("answer").flow.remote;
+    assert_eq!(remote.to_string(), "127.0.0.9:5070");
+}
+
+#[test]
+fn invite_gets_trying_after_200_ms_and_cancel_finds_it() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let udp = flow(Transport::Udp);
+    let server = endpoint
+        .accept(now, udp, &request("INVITE", "z9hG4bKb", ""), 1)
+        .expect("room");
+    endpoint.handle_timeout(now + Duration::from_millis(199));
+    assert!(start_lines(&mut endpoint).is_empty());
+    endpoint.handle_timeout(now + Duration::from_millis(200));
+    assert_eq!(start_lines(&mut endpoint), ["SIP/2.0 100 Trying"]);
+    let cancel = request("CANCEL", "z9hG4bKb", "");
+    assert_eq!(
+        endpoint.receive(now, udp, &cancel),
+        Received::Cancel(Some(server))
+    );
+}
+
+#[test]
+fn a_request_is_retransmitted_and_fails_at_timer_f() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let sent = request("MESSAGE", "z9hG4bKc", "").bytes().clone();
+    let client = endpoint.request(now, flow(Transport::Udp), Method::Message, 3, |_| sent);
+    endpoint.handle_timeout(now + T1);
+    assert_eq!(start_lines(&mut endpoint).len(), 2);
+    let mut at = now + T1;
+    while at < now + T1_64 {
+        at += T1;
+        endpoint.handle_timeout(at);
+    }
+    assert_eq!(
+        endpoint.poll_event(),
+        Some(Event::ClientFailed {
+            client,
+            user: 3,
+            timeout: true
+        })
+    );
+    assert_eq!(
+        start_lines(&mut endpoint).len(),
+        9,
+        "RFC 3261 §17.1.2.2: eleven in all with T1 = 500 ms"
+    );
+    assert!(endpoint.is_empty());
+}
+
+fn invite_out(endpoint: &mut Endpoint, now: Instant) -> (ClientId, Message) {
+    let mut sent = Bytes::new();
+    let client = endpoint.request(now, flow(Transport::Udp), Method::Invite, 3, |branch| {
+        sent = request("INVITE", branch, "").bytes().clone();
+        sent.clone()
+    });
+    let message = Message::parse(sent, Framing::Datagram, &Limits::default()).expect("invite");
+    (client, message)
+}
+
+fn answer(endpoint: &mut Endpoint, now: Instant, request: &Message, status: u16) -> Received {
+    let bytes = ResponseBuilder::new(request, status, "")
+        .to_tag("b")
+        .finish();
+    let message = Message::parse(bytes, Framing::Datagram, &Limits::default()).expect("response");
+    endpoint.receive(now, flow(Transport::Udp), &message)
+}
+
+#[test]
+fn a_refused_invite_is_acknowledged_and_passed_once() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let (client, invite) = invite_out(&mut endpoint, now);
+    assert_eq!(
+        answer(&mut endpoint, now, &invite, 486),
+        Received::Response(client)
+    );
+    assert_eq!(answer(&mut endpoint, now, &invite, 486), Received::Absorbed);
+    let lines = start_lines(&mut endpoint);
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line.starts_with("ACK sip:bob@")),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn cancel_waits_for_a_provisional_answer_and_its_200_is_not_the_invites() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let (client, invite) = invite_out(&mut endpoint, now);
+    assert!(!endpoint.cancel(now, client));
+    assert_eq!(
+        answer(&mut endpoint, now, &invite, 180),
+        Received::Response(client)
+    );
+    assert!(endpoint.cancel(now, client) && endpoint.cancel(now, client));
+    start_lines(&mut endpoint);
+    let branch = invite
+        .top_via()
+        .expect("via")
+        .branch()
+        .expect("branch")
+        .to_owned();
+    let cancel = request("CANCEL", &branch, "");
+    assert_eq!(answer(&mut endpoint, now, &cancel, 200), Received::Absorbed);
+    assert_eq!(endpoint.client_state(client), ClientState::Proceeding);
+    assert_eq!(
+        answer(&mut endpoint, now, &invite, 487),
+        Received::Response(client)
+    );
+}
+
+#[test]
+fn a_forged_branch_finds_nothing() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let (_, invite) = invite_out(&mut endpoint, now);
+    let branch = invite
+        .top_via()
+        .expect("via")
+        .branch()
+        .expect("branch")
+        .to_owned();
+    let last = if branch.ends_with('0') { '1' } else { '0' };
+    let forged = request(
+        "INVITE",
+        &format!("{}{last}", &branch[..branch.len() - 1]),
+        "",
+    );
+    assert_eq!(answer(&mut endpoint, now, &forged, 200), Received::Stray);
+}
