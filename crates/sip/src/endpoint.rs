@@ -418,6 +418,16 @@ impl Endpoint {
         self.drive_client(now, client.0, ClientInput::TransportFailed, None);
     }
 
+    /// Ends a client transaction for which nobody waits any more: cancelled, and never answered (RFC 3261 §9.1).
+    pub fn abandon_client(&mut self, client: ClientId) {
+        self.clients.remove(client.0);
+    }
+
+    /// Ends a server transaction without an answer (RFC 4320 §4.2).
+    pub fn abandon_server(&mut self, server: ServerId) {
+        self.end_server(server.0);
+    }
+
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(owner) = self.timers.pop(now) {

@@ -21,6 +21,7 @@ pub mod method;
 pub mod name_addr;
 pub mod nonce;
 pub mod params;
+pub mod proxy;
 pub mod reason;
 mod received;
 pub mod slab;
