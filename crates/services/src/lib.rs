@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod auth;
+pub mod delivery;
 pub mod directory;
 pub mod domains;
 pub mod limits;
@@ -14,6 +15,7 @@ pub mod offer;
 pub mod registrar;
 
 pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
+pub use delivery::{Deliveries, DeliveryLimits, Step};
 pub use directory::{AccountRef, DeviceCredentials, Directory, DirectoryCounts};
 pub use domains::Domains;
 pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
