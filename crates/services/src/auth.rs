@@ -226,8 +226,12 @@ fn same_resource(hashed: &str, requested: &str) -> bool {
     let (Ok(hashed), Ok(requested)) = (Uri::parse(hashed), Uri::parse(requested)) else {
         return false;
     };
-    hashed.host.eq_ignore_ascii_case(requested.host)
-        && hashed.user_unescaped() == requested.user_unescaped()
+    // COMPAT(sipp 3.6): hashes `sip:HOST:PORT` of the server that it talks to, whatever the
+    // Request-URI. The method and the nonce's count still bind the answer to one request.
+    let server_alone = hashed.user.is_none() && hashed.host_ip().is_some();
+    server_alone
+        || hashed.host.eq_ignore_ascii_case(requested.host)
+            && hashed.user_unescaped() == requested.user_unescaped()
 }
 
 /// The device whose response this is. The same work whether or not the user exists and

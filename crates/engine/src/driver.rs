@@ -1,0 +1,556 @@
+//! Runs one shard on its thread: hands it what arrives, and does what it wants.
+//!
+//! *Invariant*: the shard is borrowed for one call at a time and never across an await; after
+//! every turn [`Driver::pump`] has emptied what the shard had to say.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use sidetone_model::{DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_sip::endpoint::{ClientId, Transmit};
+use sidetone_sip::flow::{Flow, Transport};
+use sidetone_store::StoreError;
+use sidetone_transport::dns;
+use sidetone_transport::stream::WriteError;
+use sidetone_transport::udp::{SendBatch, UdpSocket};
+use tokio::sync::Notify;
+
+use crate::connections::{Connections, Link, Numbers, shard_of};
+use crate::inbox::{Inbox, Mail};
+use crate::outward::Outward;
+use crate::owners::Owners;
+use crate::runtime::Supplies;
+use crate::shard::{Note, Now, ResolveTarget, Shard, Want};
+
+/// Timers fire together when they are due this close to each other.
+const TIMER_GRAIN: Duration = Duration::from_millis(4);
+/// Marks of delivery that wait for room in the writer's queue. One that is lost costs a
+/// second delivery after a restart.
+const LATE_MAX: usize = 100_000;
+/// Look-ups at once.
+const LOOKUPS_MAX: usize = 4_096;
+/// Messages in one page of a device's spool.
+const PAGE: u32 = 32;
+/// Names of hops that are remembered for their certificates.
+const NAMES_MAX: usize = 4_096;
+
+/// A UDP socket with what waits to leave by it.
+pub(crate) struct UdpPort {
+    pub(crate) socket: UdpSocket,
+    pub(crate) batch: RefCell<SendBatch>,
+    /// Whose requests are in the batch.
+    clients: RefCell<Vec<(SocketAddr, ClientId)>>,
+    /// The socket would block: the port's flushing task takes over.
+    pub(crate) blocked: Notify,
+    touched: Cell<bool>,
+}
+
+impl UdpPort {
+    pub(crate) fn new(socket: UdpSocket) -> Self {
+        Self {
+            socket,
+            batch: RefCell::default(),
+            clients: RefCell::default(),
+            blocked: Notify::new(),
+            touched: Cell::new(false),
+        }
+    }
+}
+
+/// One shard and everything around it.
+pub(crate) struct Driver {
+    pub(crate) index: u16,
+    shard: RefCell<Shard>,
+    /// By listener number; `None` for those that are no UDP.
+    pub(crate) ports: Vec<Option<UdpPort>>,
+    pub(crate) connections: Connections,
+    pub(crate) outward: Outward,
+    pub(crate) numbers: Arc<[Numbers]>,
+    pub(crate) inboxes: Arc<[Inbox]>,
+    pub(crate) owners: Owners,
+    pub(crate) supplies: Arc<Supplies>,
+    late: RefCell<VecDeque<(DeviceId, MessageId)>>,
+    lookups: Arc<AtomicUsize>,
+    /// Names that addresses were found by, for TLS (RFC 5922 §4).
+    names: RefCell<HashMap<SocketAddr, Box<str>>>,
+    deadline: Cell<Option<Instant>>,
+    earlier: Notify,
+    this: Weak<Self>,
+    stopping: Cell<bool>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        index: u16,
+        shard: Shard,
+        ports: Vec<Option<UdpPort>>,
+        owners: Owners,
+        numbers: Arc<[Numbers]>,
+        inboxes: Arc<[Inbox]>,
+        supplies: Arc<Supplies>,
+    ) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            stopping: Cell::new(false),
+            index,
+            shard: RefCell::new(shard),
+            ports,
+            connections: Connections::default(),
+            outward: Outward::default(),
+            numbers,
+            inboxes,
+            owners,
+            supplies,
+            late: RefCell::default(),
+            lookups: Arc::default(),
+            names: RefCell::default(),
+            deadline: Cell::new(None),
+            earlier: Notify::new(),
+        })
+    }
+
+    /// For tasks that outlive the call.
+    pub(crate) fn shared(&self) -> Option<Rc<Self>> {
+        self.this.upgrade()
+    }
+
+    /// Closes everything. The bindings of connections that end with us stay as they are: a
+    /// restart finds them in the store.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.connections.close_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// One datagram; [`Driver::pump`] follows once the batch is through.
+    pub(crate) fn datagram(&self, now: Now, listener: u16, remote: SocketAddr, octets: &[u8]) {
+        let owner = self.owners.of_message(octets, self.index);
+        if owner == self.index {
+            let mut shard = self.shard.borrow_mut();
+            return shard.handle_datagram(now, listener, remote, octets);
+        }
+        let flow = Flow::to(Transport::Udp, listener, remote);
+        let bytes = Bytes::copy_from_slice(octets);
+        // Over the bound it is a datagram lost: the peer sends again.
+        self.forward(owner, flow, bytes);
+    }
+
+    /// One message of a stream or WebSocket.
+    pub(crate) fn message(&self, now: Now, flow: Flow, bytes: Bytes) {
+        let owner = self.owners.of_message(&bytes, self.index);
+        if owner == self.index {
+            self.shard.borrow_mut().handle_frame(now, flow, bytes);
+        } else if !self.forward(owner, flow, bytes) {
+            // A stream promises that nothing is lost: rather no stream.
+            self.close(flow.connection);
+        }
+    }
+
+    fn forward(&self, owner: u16, flow: Flow, bytes: Bytes) -> bool {
+        let note = Note::Forwarded { flow, bytes };
+        let sent = self.inbox(owner).offer(Mail::Note(note));
+        if !sent {
+            self.supplies.counts.overflowed.fetch_add(1, Relaxed);
+        }
+        sent
+    }
+
+    /// Calls the shard.
+    pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Shard) -> T) -> T {
+        call(&mut self.shard.borrow_mut())
+    }
+
+    pub(crate) fn inbox(&self, shard: u16) -> &Inbox {
+        &self.inboxes[usize::from(shard) % self.inboxes.len()]
+    }
+
+    /// Handles a mail; [`Driver::pump`] follows once the inbox is empty.
+    pub(crate) fn mail(&self, now: Now, mail: Mail) {
+        match mail {
+            Mail::Note(note) => self.note(now, note),
+            Mail::Transmit { transmit, from } => {
+                if let Err(client) = self.transmit(&transmit) {
+                    self.report(client, from);
+                }
+            }
+            Mail::Failed(client) => self.with(|shard| shard.transport_failed(now, client)),
+            Mail::Gone(flow) => self.with(|shard| shard.connection_closed(now, flow)),
+            Mail::Close(connection) => self.close(connection),
+            Mail::Opened { flow, outgoing, place } => {
+                self.connections.insert(Rc::new(Link::web(flow, outgoing, place)));
+            }
+            Mail::Message { flow, bytes } => self.web_message(now, flow, bytes),
+            Mail::Left(flow) => self.gone(now, flow),
+            Mail::Resolved { ticket, name, hops } => self.resolved(now, ticket, name, hops),
+            Mail::Stop => {}
+        }
+    }
+
+    fn note(&self, now: Now, note: Note) {
+        self.with(|shard| shard.handle_note(now, note));
+    }
+
+    /// RFC 7118 §6: keep-alives of RFC 5626 §4.4.1 are messages of line ends only.
+    fn web_message(&self, now: Now, flow: Flow, bytes: Bytes) {
+        let Some(link) = self.connections.get(flow.connection) else {
+            return;
+        };
+        if bytes.iter().all(|octet| matches!(octet, b'\r' | b'\n')) {
+            if bytes.len() >= 4 && link.write(&Bytes::from_static(b"\r\n")).is_err() {
+                link.close();
+            }
+            return;
+        }
+        self.message(now, flow, bytes);
+    }
+
+    /// A connection is gone: nobody sends by it any more.
+    pub(crate) fn gone(&self, now: Now, flow: Flow) {
+        if !self.connections.remove(&flow) {
+            return;
+        }
+        self.with(|shard| shard.connection_closed(now, flow));
+        let others = (0..self.owners.shards()).filter(|other| *other != self.index);
+        others.for_each(|other| self.inbox(other).tell(Mail::Gone(flow)));
+    }
+
+    /// Does all that the shard wants, until it wants nothing.
+    pub(crate) fn pump(&self) {
+        self.retry_late();
+        loop {
+            let mut idle = true;
+            while let Some(transmit) = self.with(Shard::poll_transmit) {
+                idle = false;
+                if let Err(client) = self.transmit(&transmit) {
+                    self.report(client, self.index);
+                }
+            }
+            self.flush_udp();
+            while let Some(want) = self.with(Shard::poll_want) {
+                idle = false;
+                self.fulfil(want);
+            }
+            if idle {
+                break;
+            }
+        }
+        self.arm();
+    }
+
+    /// Tells the shard that made the request. `None`: nobody asked to be told.
+    fn report(&self, client: Option<ClientId>, from: u16) {
+        match client {
+            Some(client) if from == self.index => {
+                self.with(|shard| shard.transport_failed(Now::read(), client));
+            }
+            Some(client) => self.inbox(from).tell(Mail::Failed(client)),
+            None => {}
+        }
+    }
+
+    /// Sends, or says whose transmit could not be sent.
+    fn transmit(&self, transmit: &Transmit) -> Result<(), Option<ClientId>> {
+        let flow = &transmit.flow;
+        if flow.transport == Transport::Udp {
+            return self.push_datagram(transmit);
+        }
+        if flow.connection == 0 {
+            return self.transmit_outward(transmit);
+        }
+        let holder = shard_of(flow.connection);
+        if holder != self.index {
+            return self.transmit_elsewhere(holder, transmit);
+        }
+        let link = self.connections.get(flow.connection).ok_or(transmit.client)?;
+        self.write(&link, &transmit.bytes).map_err(|_| transmit.client)
+    }
+
+    pub(crate) fn write(&self, link: &Link, bytes: &Bytes) -> Result<(), WriteError> {
+        link.write(bytes).inspect_err(|error| {
+            tracing::debug!(remote = %link.flow.remote, %error, "not sent");
+            link.close();
+        })
+    }
+
+    fn transmit_elsewhere(&self, holder: u16, transmit: &Transmit) -> Result<(), Option<ClientId>> {
+        if usize::from(holder) >= self.inboxes.len() {
+            return Err(transmit.client); // of a time with more shards
+        }
+        let mail = Mail::Transmit {
+            transmit: transmit.clone(),
+            from: self.index,
+        };
+        match self.inbox(holder).offer(mail) {
+            true => Ok(()),
+            false => {
+                self.supplies.counts.overflowed.fetch_add(1, Relaxed);
+                Err(transmit.client)
+            }
+        }
+    }
+
+    fn push_datagram(&self, transmit: &Transmit) -> Result<(), Option<ClientId>> {
+        let at = usize::from(transmit.flow.listener);
+        let port = self.ports.get(at).and_then(Option::as_ref);
+        let port = port.or_else(|| self.any_port(transmit.flow.remote));
+        let port = port.ok_or(transmit.client)?;
+        if let Some(client) = transmit.client {
+            port.clients.borrow_mut().push((transmit.flow.remote, client));
+        }
+        port.touched.set(true);
+        let mut batch = port.batch.borrow_mut();
+        if !batch.push(transmit.flow.remote, transmit.bytes.clone()) {
+            // A datagram lost: who sent it sends it again.
+            self.supplies.counts.dropped.fetch_add(1, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// A token or a binding may name a listener of an earlier configuration.
+    fn any_port(&self, remote: SocketAddr) -> Option<&UdpPort> {
+        let mut ports = self.ports.iter().flatten();
+        ports.find(|port| port.socket.local_addr().is_ipv4() == remote.is_ipv4())
+    }
+
+    fn flush_udp(&self) {
+        for port in self.ports.iter().flatten() {
+            if port.touched.take() {
+                self.flush_port(port);
+            }
+        }
+    }
+
+    /// Sends what the socket takes, and tells of what the system refused.
+    pub(crate) fn flush_port(&self, port: &UdpPort) {
+        let mut batch = port.batch.borrow_mut();
+        batch.try_flush(&port.socket);
+        if !batch.is_empty() {
+            port.blocked.notify_one();
+        }
+        let failures = batch.take_failures();
+        drop(batch);
+        let mut clients = port.clients.borrow_mut();
+        for failure in &failures {
+            tracing::debug!(remote = %failure.remote, error = %failure.kind, "not sent");
+            for (_, client) in clients.iter().filter(|(to, _)| *to == failure.remote) {
+                self.report(Some(*client), self.index);
+            }
+        }
+        clients.clear();
+    }
+
+    fn fulfil(&self, want: Want) {
+        match want {
+            Want::Append { message, devices, ticket } => self.append(message, devices, ticket),
+            Want::Delivered { device, message } => self.delivered(device, message),
+            Want::Pending { device, after } => self.pending(device, after),
+            Want::Resolve { target, ticket } => self.resolve(target, ticket),
+            Want::Close { connection } => self.close(connection),
+            Want::Wake { device, message } => self.wake(device, message),
+        }
+    }
+
+    fn wake(&self, device: DeviceId, message: Option<Arc<StoredMessage>>) {
+        let owner = self.owners.of_device(device);
+        let note = Note::Wake { device, message };
+        match owner == self.index {
+            true => self.note(Now::read(), note),
+            false => self.inbox(owner).tell(Mail::Note(note)),
+        }
+    }
+
+    fn append(&self, message: NewMessage, devices: Vec<DeviceId>, ticket: u64) {
+        let inbox = self.inbox(self.index).clone();
+        let done = Box::new(move |result: Result<MessageId, StoreError>| {
+            let result = result.map_err(|error| error.is_temporary());
+            inbox.tell(Mail::Note(Note::Appended { ticket, result }));
+        });
+        let writer = &self.supplies.writer;
+        if writer.try_append(message, devices, done).is_err() {
+            let result = Err(true);
+            self.note(Now::read(), Note::Appended { ticket, result });
+        }
+    }
+
+    fn delivered(&self, device: DeviceId, message: MessageId) {
+        if self.supplies.writer.try_delivered(device, message).is_ok() {
+            return;
+        }
+        let mut late = self.late.borrow_mut();
+        if late.len() >= LATE_MAX {
+            late.pop_front();
+        }
+        late.push_back((device, message));
+    }
+
+    /// The sweeper comes by every second, should nothing else happen.
+    fn retry_late(&self) {
+        let mut late = self.late.borrow_mut();
+        while let Some((device, message)) = late.front().copied() {
+            if self.supplies.writer.try_delivered(device, message).is_err() {
+                return;
+            }
+            late.pop_front();
+        }
+    }
+
+    fn pending(&self, device: DeviceId, after: MessageId) {
+        let inbox = self.inbox(self.index).clone();
+        let supplies = Arc::clone(&self.supplies);
+        self.supplies.control.spawn(async move {
+            let messages = supplies.pending(device, after, PAGE).await;
+            inbox.tell(Mail::Note(Note::Pending { device, messages }));
+        });
+    }
+
+    fn resolve(&self, target: ResolveTarget, ticket: u64) {
+        let inbox = self.inbox(self.index).clone();
+        let resolver = self.supplies.resolver.clone();
+        let Some(place) = Lookup::take(&self.lookups) else {
+            let hops = Err("too many look-ups".to_owned());
+            return inbox.tell(Mail::Note(Note::Resolved { ticket, hops }));
+        };
+        // SRV weights need no secret (RFC 2782): the ticket and the clock spread the load.
+        let seed = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ Now::read().unix_ms;
+        self.supplies.control.spawn(async move {
+            let name = target.host.clone();
+            let hops = match resolver {
+                Some(resolver) => resolver.resolve(asked(target), seed).await.map_err(|e| e.to_string()),
+                None => Err("the system names no name servers".to_owned()),
+            };
+            let hops = hops.map(|hops| hops.into_iter().map(hop).collect());
+            inbox.tell(Mail::Resolved { ticket, name, hops });
+            drop(place);
+        });
+    }
+
+    /// Remembers the name for the certificates of its hops, then tells the shard.
+    fn resolved(&self, now: Now, ticket: u64, name: String, hops: Hops) {
+        let mut names = self.names.borrow_mut();
+        for (_, address) in hops.iter().flatten().filter(|(transport, _)| *transport == Transport::Tls) {
+            if names.len() >= NAMES_MAX {
+                names.clear();
+            }
+            names.insert(*address, name.as_str().into());
+        }
+        drop(names);
+        self.note(now, Note::Resolved { ticket, hops });
+    }
+
+    /// The name that the certificate of a TLS hop must have.
+    pub(crate) fn name_of(&self, remote: SocketAddr) -> Box<str> {
+        let known = self.names.borrow().get(&remote).cloned();
+        known.unwrap_or_else(|| remote.ip().to_string().into())
+    }
+
+    /// Closes a connection, wherever it is.
+    pub(crate) fn close(&self, connection: u64) {
+        let holder = shard_of(connection);
+        if holder == self.index {
+            self.connections.get(connection).iter().for_each(|link| link.close());
+        } else if usize::from(holder) < self.inboxes.len() {
+            self.inbox(holder).tell(Mail::Close(connection));
+        }
+    }
+
+    /// Notes when the shard wants to be called; wakes the timer only where that is earlier.
+    fn arm(&self) {
+        let now = Now::read();
+        let wanted = self.shard.borrow().poll_timeout(now);
+        let armed = self.deadline.get();
+        if wanted.is_some_and(|wanted| armed.is_none_or(|armed| wanted < armed)) {
+            self.deadline.set(wanted);
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Calls the shard when it is time.
+    pub(crate) async fn run_timer(self: Rc<Self>) {
+        let sleep = tokio::time::sleep(TIMER_GRAIN);
+        tokio::pin!(sleep);
+        loop {
+            let Some(deadline) = self.deadline.get() else {
+                self.earlier.notified().await;
+                continue;
+            };
+            sleep.as_mut().reset(deadline.into());
+            tokio::select! {
+                () = sleep.as_mut() => {}
+                () = self.earlier.notified() => continue,
+            }
+            let now = Now::read();
+            self.deadline.set(None);
+            self.with(|shard| shard.handle_timeout(now));
+            self.pump();
+            // What is due in a moment waits for that moment, and is done together.
+            tokio::time::sleep(TIMER_GRAIN).await;
+        }
+    }
+}
+
+type Hops = Result<Vec<(Transport, SocketAddr)>, String>;
+
+impl Now {
+    /// The clocks, read.
+    #[must_use]
+    pub fn read() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            instant: Instant::now(),
+            unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// A look-up's place among those that may be under way.
+struct Lookup(Arc<AtomicUsize>);
+
+impl Lookup {
+    fn take(lookups: &Arc<AtomicUsize>) -> Option<Self> {
+        let place = Self(Arc::clone(lookups));
+        let before = lookups.fetch_add(1, Relaxed);
+        (before < LOOKUPS_MAX).then_some(place)
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+fn asked(target: ResolveTarget) -> dns::Target {
+    let protocol = |transport| match transport {
+        Transport::Udp => dns::Protocol::Udp,
+        Transport::Tcp => dns::Protocol::Tcp,
+        Transport::Tls => dns::Protocol::Tls,
+        Transport::Ws => dns::Protocol::Ws,
+        Transport::Wss => dns::Protocol::Wss,
+    };
+    dns::Target {
+        host: target.host,
+        port: target.port,
+        transport: target.transport.map(protocol),
+        sips: target.sips,
+    }
+}
+
+fn hop(hop: dns::Hop) -> (Transport, SocketAddr) {
+    let transport = match hop.transport {
+        dns::Protocol::Udp => Transport::Udp,
+        dns::Protocol::Tcp => Transport::Tcp,
+        dns::Protocol::Tls => Transport::Tls,
+        dns::Protocol::Ws => Transport::Ws,
+        dns::Protocol::Wss => Transport::Wss,
+    };
+    (transport, hop.address)
+}

@@ -1,0 +1,119 @@
+//! Which shard a message belongs to: a keyed hash of its Call-ID.
+//!
+//! *Invariant*: all requests and responses of one Call-ID land on one shard, however they
+//! arrive; the key is random, so nobody outside can aim at one shard.
+
+use std::hash::{BuildHasher, RandomState};
+
+/// Finds the shard of a message.
+#[derive(Clone, Debug)]
+pub struct Owners {
+    shards: u16,
+    key: RandomState,
+}
+
+impl Owners {
+    pub(crate) fn new(shards: u16) -> Self {
+        Self {
+            shards: shards.max(1),
+            key: RandomState::new(),
+        }
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        self.shards
+    }
+
+    /// The shard of a Call-ID. A shard that starts a dialog or a transaction of its own
+    /// takes a Call-ID for which this is itself: the answers find the way back.
+    pub fn of_call_id(&self, call_id: &[u8]) -> u16 {
+        if self.shards == 1 {
+            return 0;
+        }
+        let hash = self.key.hash_one(call_id) % u64::from(self.shards);
+        u16::try_from(hash).unwrap_or(0)
+    }
+
+    /// The shard of a device: it alone delivers to that device.
+    pub fn of_device(&self, device: sidetone_model::DeviceId) -> u16 {
+        let at = device.0.rem_euclid(i64::from(self.shards));
+        u16::try_from(at).unwrap_or(0)
+    }
+
+    /// The shard of a message as it came; `here` where it names no Call-ID (keep-alives,
+    /// STUN, what is no SIP at all).
+    pub(crate) fn of_message(&self, octets: &[u8], here: u16) -> u16 {
+        if self.shards == 1 {
+            return 0;
+        }
+        call_id(octets).map_or(here, |id| self.of_call_id(id))
+    }
+}
+
+/// The value of Call-ID without a parse of anything else (RFC 3261 §20.8; compact form `i`).
+fn call_id(octets: &[u8]) -> Option<&[u8]> {
+    let mut lines = octets.split(|octet| *octet == b'\n').skip(1);
+    while let Some(line) = lines.next() {
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            return None;
+        }
+        let Some(value) = value_of_call_id(line) else {
+            continue;
+        };
+        // RFC 3261 §7.3.1: the value may begin on a continuation line.
+        return match value {
+            [] => lines.next().map(<[u8]>::trim_ascii),
+            value => Some(value),
+        };
+    }
+    None
+}
+
+fn value_of_call_id(line: &[u8]) -> Option<&[u8]> {
+    if !matches!(line.first(), Some(b'C' | b'c' | b'I' | b'i')) {
+        return None;
+    }
+    let colon = line.iter().position(|octet| *octet == b':')?;
+    let name = line.get(..colon)?.trim_ascii_end();
+    let known = name.eq_ignore_ascii_case(b"call-id") || name.eq_ignore_ascii_case(b"i");
+    known.then(|| line.get(colon + 1..).unwrap_or_default().trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_id_is_found_in_every_spelling() {
+        for (text, expected) in [
+            ("OPTIONS sip:a SIP/2.0\r\nCall-ID: abc@x\r\n\r\n", Some("abc@x")),
+            ("OPTIONS sip:a SIP/2.0\r\nVia: x\r\ni:abc\r\n\r\n", Some("abc")),
+            ("SIP/2.0 200 OK\r\nCALL-ID \t: abc \r\n\r\n", Some("abc")),
+            ("SIP/2.0 200 OK\r\nCall-ID:\r\n abc\r\n\r\n", Some("abc")),
+            ("SIP/2.0 200 OK\r\nCSeq: 1 A\r\n\r\nCall-ID: body\r\n", None),
+            ("Call-ID: no start line\r\n\r\n", None),
+            ("\r\n\r\n", None),
+            ("", None),
+        ] {
+            let found = call_id(text.as_bytes());
+            assert_eq!(found, expected.map(str::as_bytes), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn one_call_id_has_one_owner_and_all_shards_own_some() {
+        let owners = Owners::new(4);
+        let mut seen = [0; 4];
+        for n in 0..400 {
+            let id = format!("{n}@host");
+            let owner = owners.of_call_id(id.as_bytes());
+            let message = format!("OPTIONS sip:a SIP/2.0\r\ni: {id}\r\n\r\n");
+            assert_eq!(owners.of_message(message.as_bytes(), 9), owner);
+            seen[usize::from(owner)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
+        assert_eq!(owners.of_message(b"\r\n\r\n", 3), 3);
+    }
+}

@@ -1,0 +1,100 @@
+//! Stored messages on their way to a device: one MESSAGE to each of its bindings.
+//!
+//! *Invariant*: a message leaves the spool only after a binding took it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sidetone_model::{DeviceId, StoredMessage};
+use sidetone_services::Target as Binding;
+use sidetone_services::delivery::Step;
+use sidetone_sip::{Flow, Method, RequestBuilder, Transport, escape_user};
+
+use super::route::split_path;
+use super::{Now, OWN, Shard, Want};
+
+impl Shard {
+    /// Tells the shard that delivers to this device, which may be another one.
+    pub(super) fn wake_everywhere(&mut self, device: DeviceId, message: Option<Arc<StoredMessage>>) {
+        self.want(Want::Wake { device, message });
+    }
+
+    pub(super) fn wake(&mut self, now: Now, device: DeviceId, message: Option<Arc<StoredMessage>>) {
+        match message {
+            Some(message) => self.deliveries.appended(now.unix_ms, device, message),
+            None => self.deliveries.wake(now.unix_ms, device),
+        }
+    }
+
+    pub(super) fn pending(&mut self, now: Now, device: DeviceId, messages: Option<Vec<StoredMessage>>) {
+        match messages {
+            Some(messages) => self.deliveries.loaded(now.unix_ms, device, messages),
+            None => self.deliveries.load_failed(now.unix_ms, device),
+        }
+    }
+
+    /// Takes one step; whether there was one.
+    pub(super) fn deliver_step(&mut self, now: Now) -> bool {
+        match self.deliveries.poll() {
+            None => return false,
+            Some(Step::Load { device, after }) => self.want(Want::Pending { device, after }),
+            Some(Step::Delivered { device, message }) => self.want(Want::Delivered { device, message }),
+            Some(Step::Send { attempt, device, message }) => self.send_copies(now, attempt, device, &message),
+        }
+        true
+    }
+
+    fn send_copies(&mut self, now: Now, attempt: u64, device: DeviceId, message: &StoredMessage) {
+        let bindings = self.services.location.lookup(&message.to, now.unix_ms);
+        let incoming = Flow::to(Transport::Udp, 0, std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+        let copies = bindings.iter().filter(|binding| binding.device == device);
+        let copies: smallvec::SmallVec<[(&Binding, Flow); 2]> =
+            copies.filter_map(|binding| Some((binding, self.flow_to(binding, incoming)?.0))).collect();
+        self.deliveries.sending(attempt, copies.len());
+        for (binding, flow) in copies {
+            let services = Arc::clone(&self.services);
+            let sent_by = services.locals.sent_by(&flow);
+            let via = |branch: &str| {
+                let rport = if flow.transport == Transport::Udp { ";rport" } else { "" };
+                format!("SIP/2.0/{} {sent_by};branch={branch}{rport}", flow.transport.via_token())
+            };
+            let user = OWN | attempt;
+            self.endpoint.request(now.instant, flow, Method::Message, user, |branch| {
+                copy_for(binding, device, message, &via(branch))
+            });
+        }
+    }
+
+    /// A device answered a message.
+    pub(super) fn own_response(&mut self, now: Now, attempt: u64, status: u16) {
+        if (200..300).contains(&status) {
+            self.services.counters.messages_delivered.add();
+        }
+        self.deliveries.answered(now.unix_ms, attempt, status);
+    }
+
+    pub(super) fn own_failed(&mut self, now: Now, attempt: u64) {
+        self.deliveries.failed(now.unix_ms, attempt);
+    }
+}
+
+/// The Call-ID names message and device, so that a device which gets it again after a crash can tell.
+fn copy_for(binding: &Binding, device: DeviceId, message: &StoredMessage, via: &str) -> Bytes {
+    let to = &message.to;
+    let from = if message.from.is_empty() { "<sip:anonymous@anonymous.invalid>" } else { message.from.as_str() };
+    let mut builder = RequestBuilder::new("MESSAGE", binding.contact()).header("Via", via).header("Max-Forwards", "70");
+    for route in split_path(binding.path()) {
+        builder = builder.header("Route", route);
+    }
+    builder = builder
+        .header("From", format!("{from};tag=m{}", message.id.0))
+        .header("To", format!("<sip:{}@{}>", escape_user(to.user()), to.domain()))
+        .header("Call-ID", format!("m{}-d{}@{}", message.id.0, device.0, to.domain()))
+        .header("CSeq", "1 MESSAGE");
+    for line in message.headers.lines() {
+        if let Some((name, value)) = line.split_once(": ") {
+            builder = builder.header(name, value);
+        }
+    }
+    builder.body(&message.content_type, &message.body).finish()
+}

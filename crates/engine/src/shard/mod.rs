@@ -1,0 +1,373 @@
+//! One SIP shard: everything of the calls, registrations and messages whose Call-ID belongs to it.
+//!
+//! Sans-IO: octets, notes and time come in, transmits and wants go out; the thread around it (`runtime`) owns the
+//! sockets, and `sim` runs the same shard in virtual time.
+//!
+//! *Invariant*: authentication comes before state; a MESSAGE is answered 2xx after it was committed and not before.
+
+mod deliver;
+mod message;
+mod register;
+mod request;
+mod route;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use sidetone_model::{DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_services::delivery::{Deliveries, DeliveryLimits};
+use sidetone_sip::proxy::Proxy;
+use sidetone_sip::{
+    ClientId, Endpoint, Event, Flow, Framing, Limits, Message, Received, Rejected, ResponseBuilder, Transmit, Transport,
+    stun, validate,
+};
+
+use crate::shared::Services;
+use message::Unstored;
+use route::Parked;
+
+/// The moment: monotonic for timers, Unix time for what is stored or signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For timers.
+    pub instant: Instant,
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// What a host name has to be resolved for (RFC 3263).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolveTarget {
+    /// Host of the URI.
+    pub host: String,
+    /// Port of the URI.
+    pub port: Option<u16>,
+    /// Transport of the URI.
+    pub transport: Option<Transport>,
+    /// Only TLS will do.
+    pub sips: bool,
+}
+
+/// What the shard wants of the world; answers come back as [`Note`]s.
+#[derive(Debug)]
+pub enum Want {
+    /// Store a message, then answer with [`Note::Appended`].
+    Append {
+        /// The message.
+        message: NewMessage,
+        /// Its recipient's devices.
+        devices: Vec<DeviceId>,
+        /// Comes back.
+        ticket: u64,
+    },
+    /// Note that a device has a message.
+    Delivered {
+        /// The device.
+        device: DeviceId,
+        /// The message.
+        message: MessageId,
+    },
+    /// Read what a device has not got, oldest first, then answer with [`Note::Pending`].
+    Pending {
+        /// The device.
+        device: DeviceId,
+        /// Only later ones.
+        after: MessageId,
+    },
+    /// Resolve a name, then answer with [`Note::Resolved`].
+    Resolve {
+        /// The name.
+        target: ResolveTarget,
+        /// Comes back.
+        ticket: u64,
+    },
+    /// Close a connection.
+    Close {
+        /// Its number.
+        connection: u64,
+    },
+    /// Tell the shard that delivers to this device.
+    Wake {
+        /// The device.
+        device: DeviceId,
+        /// A message that was just stored for it.
+        message: Option<Arc<StoredMessage>>,
+    },
+}
+
+/// What the world answers, or tells.
+#[derive(Debug)]
+pub enum Note {
+    /// A message was committed, or not: whether trying again may help.
+    Appended {
+        /// Of the want.
+        ticket: u64,
+        /// Its number, or whether the failure is temporary.
+        result: Result<MessageId, bool>,
+    },
+    /// What a device has not got.
+    Pending {
+        /// The device.
+        device: DeviceId,
+        /// Oldest first; `None`: they could not be read now.
+        messages: Option<Vec<StoredMessage>>,
+    },
+    /// Where a name leads, best first.
+    Resolved {
+        /// Of the want.
+        ticket: u64,
+        /// Hops, or why there are none.
+        hops: Result<Vec<(Transport, SocketAddr)>, String>,
+    },
+    /// A device registered, or a message was stored for it.
+    Wake {
+        /// The device.
+        device: DeviceId,
+        /// The message.
+        message: Option<Arc<StoredMessage>>,
+    },
+    /// A device was removed.
+    DeviceGone {
+        /// The device.
+        device: DeviceId,
+    },
+    /// A message that another shard received and that belongs here.
+    Forwarded {
+        /// How it came.
+        flow: Flow,
+        /// The message.
+        bytes: Bytes,
+    },
+}
+
+/// Bounds of one shard.
+#[derive(Debug, Clone)]
+pub struct ShardSettings {
+    /// Server transactions at a time.
+    pub max_transactions: usize,
+    /// MESSAGEs that wait for the store.
+    pub max_unstored: usize,
+    /// Limits of messages.
+    pub limits: Limits,
+}
+
+impl Default for ShardSettings {
+    fn default() -> Self {
+        Self { max_transactions: 500_000, max_unstored: 20_000, limits: Limits::default() }
+    }
+}
+
+/// Client transactions of the shard's own, not of the proxy.
+const OWN: u64 = 1 << 63;
+/// Server transactions that the shard answers itself.
+const UAS: u64 = sidetone_sip::endpoint::NOBODY;
+
+/// The shard.
+pub struct Shard {
+    services: Arc<Services>,
+    settings: ShardSettings,
+    endpoint: Endpoint,
+    proxy: Proxy,
+    deliveries: Deliveries,
+    unstored: HashMap<u64, Unstored>,
+    parked: HashMap<u64, Parked>,
+    wants: VecDeque<Want>,
+    tickets: u64,
+}
+
+impl Shard {
+    /// A shard with its own secret.
+    #[must_use]
+    pub fn new(settings: ShardSettings, services: Arc<Services>, index: u16, seed: u128) -> Self {
+        let endpoint = Endpoint::new(settings.max_transactions, seed ^ u128::from(index) << 64);
+        let proxy = Proxy::new(Arc::clone(&services.locals), services.tokens.clone());
+        Self {
+            services,
+            settings,
+            endpoint,
+            proxy,
+            deliveries: Deliveries::new(DeliveryLimits::default()),
+            unstored: HashMap::new(),
+            parked: HashMap::new(),
+            wants: VecDeque::new(),
+            tickets: 0,
+        }
+    }
+
+    /// A datagram came in.
+    pub fn handle_datagram(&mut self, now: Now, listener: u16, remote: SocketAddr, octets: &[u8]) {
+        let flow = Flow { transport: Transport::Udp, listener, connection: 0, remote };
+        match octets {
+            // RFC 5626 §3.5.1 and what phones send to keep a NAT open: nothing, or line ends only.
+            _ if octets.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) => {}
+            _ if stun::is_stun(octets) => {
+                let answer = stun::binding_response(octets, remote);
+                answer.into_iter().for_each(|answer| self.endpoint.send(flow, answer.into()));
+            }
+            _ => self.handle_octets(now, flow, Bytes::copy_from_slice(octets), Framing::Datagram),
+        }
+    }
+
+    /// A whole message came in over a stream or WebSocket.
+    pub fn handle_frame(&mut self, now: Now, flow: Flow, message: Bytes) {
+        self.handle_octets(now, flow, message, Framing::Stream);
+    }
+
+    fn handle_octets(&mut self, now: Now, flow: Flow, octets: Bytes, framing: Framing) {
+        match Message::parse(octets, framing, &self.settings.limits) {
+            Ok(message) => self.handle_message(now, flow, &message),
+            Err(rejected) => self.handle_broken_frame(now, flow, rejected),
+        }
+        self.settle(now);
+    }
+
+    /// A message that could not be read came in.
+    pub fn handle_broken_frame(&mut self, now: Now, flow: Flow, rejected: Rejected) {
+        self.services.counters.malformed.add();
+        let Some(partial) = rejected.partial else { return };
+        if self.services.limiter.source(flow.remote.ip(), now.unix_ms) == sidetone_services::Verdict::Pass {
+            self.reply(flow, &partial, rejected.status, rejected.reason, &[]);
+        }
+    }
+
+    fn handle_message(&mut self, now: Now, flow: Flow, message: &Message) {
+        if !message.is_request() {
+            if validate::response(message).is_ok() {
+                self.handle_response(now, flow, message);
+            }
+            return;
+        }
+        if let Err(rejected) = validate::request_within(message, &self.settings.limits) {
+            return self.handle_broken_frame(now, flow, rejected);
+        }
+        match self.endpoint.receive(now.instant, flow, message) {
+            Received::Request => self.handle_request(now, flow, message),
+            Received::Ack => self.handle_ack(flow, message),
+            Received::Cancel(invite) => self.handle_cancel(now, flow, message, invite),
+            Received::Absorbed | Received::Response(_) | Received::Stray => {}
+        }
+    }
+
+    fn handle_response(&mut self, now: Now, flow: Flow, message: &Message) {
+        let Received::Response(client) = self.endpoint.receive(now.instant, flow, message) else { return };
+        match self.endpoint.client_user(client) {
+            Some(user) if user & OWN != 0 => self.own_response(now, user & !OWN, message.status().unwrap_or_default()),
+            Some(_) => self.proxy.response(now.instant, &mut self.endpoint, client, message, flow),
+            None => {}
+        }
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&mut self, _now: Now, flow: Flow) {
+        self.services.location.remove_flow(flow.connection);
+    }
+
+    /// A message of a client transaction could not be sent.
+    pub fn transport_failed(&mut self, now: Now, client: ClientId) {
+        self.endpoint.transport_failed(now.instant, client);
+        self.settle(now);
+    }
+
+    /// Something that was wanted is there, or another plane has something to say.
+    pub fn handle_note(&mut self, now: Now, note: Note) {
+        match note {
+            Note::Appended { ticket, result } => self.appended(now, ticket, result),
+            Note::Pending { device, messages } => self.pending(now, device, messages),
+            Note::Resolved { ticket, hops } => self.resolved(now, ticket, hops),
+            Note::Wake { device, message } => self.wake(now, device, message),
+            Note::DeviceGone { device } => self.deliveries.device_gone(device),
+            Note::Forwarded { flow, bytes } if flow.transport == Transport::Udp => {
+                self.handle_octets(now, flow, bytes, Framing::Datagram);
+            }
+            Note::Forwarded { flow, bytes } => self.handle_frame(now, flow, bytes),
+        }
+        self.settle(now);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.endpoint.handle_timeout(now.instant);
+        self.proxy.handle_timeout(now.instant, &mut self.endpoint);
+        self.deliveries.handle_timeout(now.unix_ms);
+        self.settle(now);
+    }
+
+    /// Hands round what the transaction layer and the deliveries have to say.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some(event) = self.endpoint.poll_event() {
+                self.handle_event(now, event);
+            }
+            if !self.deliver_step(now) {
+                return;
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Now, event: Event) {
+        match event {
+            Event::ClientFailed { user, .. } if user & OWN != 0 => self.own_failed(now, user & !OWN),
+            other => self.proxy.event(now.instant, &mut self.endpoint, &other),
+        }
+    }
+
+    /// The next message to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.endpoint.poll_transmit()
+    }
+
+    /// The next want.
+    pub fn poll_want(&mut self) -> Option<Want> {
+        self.wants.pop_front()
+    }
+
+    /// When to call [`Shard::handle_timeout`] at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
+        let retry = self.deliveries.next_timeout_ms().map(|at_ms| {
+            now.instant + std::time::Duration::from_millis(at_ms.saturating_sub(now.unix_ms))
+        });
+        [self.endpoint.poll_timeout(), self.proxy.poll_timeout(), retry].into_iter().flatten().min()
+    }
+
+    /// Response contexts: calls and other requests under way.
+    #[must_use]
+    pub fn contexts(&self) -> usize {
+        self.proxy.len()
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
+    fn want(&mut self, want: Want) {
+        self.wants.push_back(want);
+    }
+
+    /// Answers without a transaction; the reason stands in a Warning too, where the administrator looks.
+    fn reply(&mut self, flow: Flow, request: &Message, status: u16, why: &str, headers: &[(&str, &str)]) {
+        let bytes = self.answer(flow, request, status, why, headers);
+        self.endpoint.reply(flow, request, bytes);
+    }
+
+    fn answer(&mut self, flow: Flow, request: &Message, status: u16, why: &str, headers: &[(&str, &str)]) -> Bytes {
+        let tag = self.stateless_tag(request);
+        let mut builder = ResponseBuilder::new(request, status, "").received(flow.remote).to_tag(&tag);
+        if !why.is_empty() {
+            builder = builder.header("Warning", format!("399 sidetone \"{why}\""));
+        }
+        headers.iter().fold(builder, |builder, (name, value)| builder.header(name, value)).finish()
+    }
+
+    /// The tag of our own answers: the same for the same request (RFC 3261 §8.2.7), so that the ACK is recognised.
+    fn stateless_tag(&self, request: &Message) -> String {
+        let from = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
+        let hash = self.endpoint.digest(&[request.call_id(), from.as_bytes(), b"tag"]);
+        format!("{:016x}", u64::try_from(hash >> 64).unwrap_or_default())
+    }
+}
+

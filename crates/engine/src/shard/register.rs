@@ -1,0 +1,54 @@
+//! REGISTER (RFC 3261 §10.3), authenticated as the owner of the address in To.
+//!
+//! *Invariant*: the table changes only for the account that owns the address.
+
+use sidetone_services::{CredentialsHeader, RegisterContext, Registered, register};
+use sidetone_sip::{Flow, Message, Uri};
+
+use super::{Now, Shard};
+
+impl Shard {
+    pub(super) fn register(&mut self, now: Now, flow: Flow, request: &Message) {
+        let services = self.services.clone();
+        let to = request.to().map_or("", |to| to.uri);
+        let host = Uri::parse(to).map_or("", |uri| uri.host);
+        let Some(realm) = services.domains.canonical(host) else {
+            return self.reply(flow, request, 404, "this domain is not served here", &[]);
+        };
+        let header = CredentialsHeader::Authorization;
+        let Some((device, account)) = self.authenticate(now, flow, request, realm, header) else { return };
+        let owner = services.directory.resolve(&services.domains, to);
+        let Some(owner) = owner.filter(|owner| owner.account == account) else {
+            return self.reply(flow, request, 403, "To is not an address of the account that authenticated", &[]);
+        };
+        let Some(server) = self.accept(now, flow, request) else { return };
+        let context = RegisterContext {
+            aor: &owner.address,
+            device,
+            flow: flow.as_token(),
+            policy: &services.register_policy,
+            tokens: &services.tokens,
+            unique: self.endpoint.random(),
+            now_ms: now.unix_ms,
+        };
+        let (status, headers) = match register(&services.location, request, &context) {
+            Ok(registered) => (200, self.registered(device, registered)),
+            Err(refused) => (refused.status, refused.headers),
+        };
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let answer = self.answer(flow, request, status, "", &headers);
+        self.endpoint.respond(now.instant, server, status, answer);
+    }
+
+    fn registered(
+        &mut self,
+        device: sidetone_model::DeviceId,
+        registered: Registered,
+    ) -> Vec<(&'static str, String)> {
+        self.services.counters.registers.add();
+        if registered.changed && self.services.waiting.contains(device) {
+            self.wake_everywhere(device, None);
+        }
+        registered.headers
+    }
+}

@@ -1,0 +1,396 @@
+//! Where a request goes: within a dialog by the routes that we signed, else by the location table or by DNS.
+//!
+//! *Invariant*: a request leaves this server only for a local user, for its authenticated sender, or within a dialog
+//! whose Route carries our token (RFC 3261 §26.2: no open relay).
+
+use std::net::{IpAddr, SocketAddr};
+
+use sidetone_model::AddressOfRecord;
+use sidetone_services::{AccountRef, Target as Binding};
+use sidetone_sip::proxy::{Forward, RecordRoute, Target};
+use sidetone_sip::{Flow, Message, Method, NameAddr, Scheme, ServerId, Transport, Uri, gruu};
+
+use super::request::Sender;
+use super::{Now, ResolveTarget, Shard, Want};
+
+/// Our own values at the top of Route.
+#[derive(Debug, Default)]
+pub(super) struct OwnRoutes {
+    pub(super) count: usize,
+    /// One of them carries the token of this Call-ID.
+    pub(super) signed: bool,
+    /// The flow that the last of them names.
+    flow: Option<Flow>,
+}
+
+/// A request whose next hop is being looked up.
+pub(super) struct Parked {
+    server: ServerId,
+    forward: Pending,
+    transport_from: Flow,
+    request: Message,
+    uri: String,
+}
+
+/// What is known of a forward before its targets are.
+struct Pending {
+    pop_routes: usize,
+    record_route: Option<RecordRoute>,
+    asserted: Option<String>,
+}
+
+impl Shard {
+    /// RFC 3261 §16.4: Route values that name us are taken off.
+    pub(super) fn own_routes(&self, request: &Message) -> OwnRoutes {
+        let mut own = OwnRoutes::default();
+        for route in request.routes() {
+            let Some(uri) = route.ok().and_then(|route| route.parse_uri().ok()) else { break };
+            if !self.is_own_uri(&uri) {
+                break;
+            }
+            own.count += 1;
+            let tokens = &self.services.tokens;
+            if let Some(token) = uri.params.value("d") {
+                own.signed |= tokens.verify_dialog_token(request.call_id(), token);
+            }
+            let flow = uri.params.value("f").and_then(|token| tokens.open_flow_token(token));
+            own.flow = flow.as_ref().and_then(Flow::from_token);
+        }
+        own
+    }
+
+    fn is_own_uri(&self, uri: &Uri<'_>) -> bool {
+        let transport = uri.transport().and_then(|name| Transport::from_uri_parameter(name, uri.scheme == Scheme::Sips));
+        let port = uri.port.or_else(|| transport.map(Transport::default_port));
+        let named = uri.port.is_none() && self.services.domains.canonical(uri.host).is_some();
+        named || self.services.locals.is_ours(uri.host, port)
+    }
+
+    /// A request within a dialog (RFC 3261 §16.12).
+    pub(super) fn forward_within(&mut self, now: Now, flow: Flow, request: &Message, routes: &OwnRoutes) {
+        let next = request.routes().nth(routes.count);
+        let next_uri = match next {
+            Some(Ok(route)) => route.uri,
+            _ => request.request_uri(),
+        };
+        let to_user = next.is_none() && routes.flow.is_none();
+        if to_user && let Some(targets) = self.gruu_targets(now, request) {
+            return self.forward(now, flow, request, self.within(request, flow, routes.count), targets);
+        }
+        let pending = self.within(request, flow, routes.count);
+        let target = |flow| Target {
+            uri: request.request_uri().to_owned(),
+            routes: Vec::new(),
+            flow,
+            q: 1000,
+            record: false,
+            group: None,
+        };
+        match routes.flow.or_else(|| self.numeric_hop(next_uri, flow)) {
+            Some(hop) => self.forward(now, flow, request, pending, vec![target(hop)]),
+            None => self.resolve(now, flow, request, pending, next_uri),
+        }
+    }
+
+    /// Requests that refresh a dialog's target are recorded like those that make it (RFC 5658).
+    fn within(&self, request: &Message, incoming: Flow, pop_routes: usize) -> Pending {
+        let refresh = matches!(request.method(), Some(Method::Invite | Method::Subscribe | Method::Update | Method::Refer));
+        let record_route = refresh.then(|| self.record_route(request, incoming));
+        Pending { pop_routes, record_route, asserted: None }
+    }
+
+    fn record_route(&self, request: &Message, incoming: Flow) -> RecordRoute {
+        let tokens = &self.services.tokens;
+        let reachable = request.contacts().next().and_then(Result::ok).is_some_and(|contact| {
+            let sidetone_sip::Contact::Addr(contact) = contact else { return false };
+            !incoming.transport.is_reliable() && self.is_direct(contact.uri, incoming)
+        });
+        RecordRoute {
+            token: tokens.dialog_token(request.call_id()),
+            incoming_flow: (!reachable).then(|| tokens.flow_token(&incoming.as_token())),
+        }
+    }
+
+    /// Whether a datagram peer is reached at its contact: no NAT between, for the address is that which we see.
+    fn is_direct(&self, contact: &str, flow: Flow) -> bool {
+        Uri::parse(contact).is_ok_and(|uri| {
+            let udp = uri.transport().is_none_or(|name| name.eq_ignore_ascii_case("udp"));
+            udp && uri.host_ip().is_some_and(|address| address.to_canonical() == flow.remote.ip().to_canonical())
+        })
+    }
+
+    /// An ACK for a 2xx goes on by the routes that we signed; any other is dropped.
+    pub(super) fn handle_ack(&mut self, flow: Flow, request: &Message) {
+        let routes = self.own_routes(request);
+        if !routes.signed {
+            return;
+        }
+        let next = request.routes().nth(routes.count);
+        let uri = next.and_then(Result::ok).map_or(request.request_uri(), |route| route.uri);
+        if let Some(hop) = routes.flow.or_else(|| self.numeric_hop(uri, flow)) {
+            self.proxy.forward_ack(&mut self.endpoint, request, flow, routes.count, hop);
+        }
+    }
+
+    /// A hop whose host is an address.
+    fn numeric_hop(&self, uri: &str, incoming: Flow) -> Option<Flow> {
+        let uri = Uri::parse(uri).ok()?;
+        let host = uri.params.value("maddr").unwrap_or(uri.host);
+        let address = sidetone_sip::host_ip(host)?;
+        let transport = transport_of(&uri)?;
+        Some(self.hop(transport, SocketAddr::new(address, uri.port.unwrap_or(transport.default_port())), incoming))
+    }
+
+    fn hop(&self, transport: Transport, remote: SocketAddr, incoming: Flow) -> Flow {
+        let same = incoming.transport == transport && incoming.remote.is_ipv6() == remote.is_ipv6();
+        let listener = self.services.locals.listener(transport, remote.is_ipv6());
+        Flow::to(transport, if same { incoming.listener } else { listener.unwrap_or_default() }, remote)
+    }
+
+    /// A request for a local user.
+    pub(super) fn call(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        sender: Sender,
+        account: &AccountRef,
+        pop_routes: usize,
+    ) {
+        let targets = match self.gruu_targets(now, request) {
+            Some(targets) => targets,
+            None => self.targets(now, flow, &account.address, |_| true),
+        };
+        if targets.is_empty() || account.disabled {
+            return self.reply(flow, request, 480, "no device of this user is registered", &[]);
+        }
+        if request.method() == Some(Method::Invite) {
+            self.services.counters.calls.add();
+        }
+        let pending = self.before_targets(request, flow, sender, pop_routes);
+        self.forward(now, flow, request, pending, targets);
+    }
+
+    fn before_targets(&self, request: &Message, incoming: Flow, sender: Sender, pop_routes: usize) -> Pending {
+        let forms = matches!(request.method(), Some(Method::Invite | Method::Subscribe | Method::Refer | Method::Notify));
+        let asserted = match sender {
+            Sender::Device(_, account) => self.services.address_of(account).map(|address| format!("<sip:{address}>")),
+            Sender::Trusted | Sender::Stranger => None,
+        };
+        Pending { pop_routes, record_route: forms.then(|| self.record_route(request, incoming)), asserted }
+    }
+
+    /// RFC 5627 §5.1: a GRUU names one instance. `None`: the Request-URI is no GRUU of ours.
+    fn gruu_targets(&self, now: Now, request: &Message) -> Option<Vec<Target>> {
+        let uri = Uri::parse(request.request_uri()).ok()?;
+        let gr = uri.params.get("gr")?;
+        let incoming = Flow::to(Transport::Udp, 0, SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0));
+        let user = uri.user_unescaped()?;
+        if let Some(opened) = self.services.tokens.open_temp_gruu(&user) {
+            let domain = self.services.domains.canonical(uri.host)?;
+            let address = AddressOfRecord::new(&opened.user, domain).ok()?;
+            let of_it = |binding: &Binding| binding.instance().is_some_and(|one| opened.matches(one, binding.call_id()));
+            return Some(self.targets(now, incoming, &address, of_it));
+        }
+        let account = self.services.directory.resolve(&self.services.domains, request.request_uri())?;
+        let instance = gruu::instance_of_gr(gr.unwrap_or_default())?;
+        Some(self.targets(now, incoming, &account.address, |binding| binding.instance() == Some(&instance)))
+    }
+
+    fn targets(
+        &self,
+        now: Now,
+        incoming: Flow,
+        address: &AddressOfRecord,
+        wanted: impl Fn(&Binding) -> bool,
+    ) -> Vec<Target> {
+        let bindings = self.services.location.lookup(address, now.unix_ms);
+        bindings.iter().filter(|binding| wanted(binding)).filter_map(|binding| self.target(binding, incoming)).collect()
+    }
+
+    fn target(&self, binding: &Binding, incoming: Flow) -> Option<Target> {
+        let (flow, record) = self.flow_to(binding, incoming)?;
+        Some(Target {
+            uri: binding.contact().to_owned(),
+            routes: split_path(binding.path()),
+            flow,
+            q: binding.q,
+            record,
+            group: binding.instance().filter(|_| binding.reg_id > 0).map(Box::from),
+        })
+    }
+
+    /// The way to a binding, and whether it is a flow that later requests have to take too.
+    pub(super) fn flow_to(&self, binding: &Binding, incoming: Flow) -> Option<(Flow, bool)> {
+        let flow = binding.flow.as_ref().and_then(Flow::from_token);
+        let path = split_path(binding.path());
+        if let Some(first) = path.first() {
+            let hop = NameAddr::parse(first.as_bytes()).ok()?;
+            return self.numeric_hop(hop.uri, incoming).map(|hop| (hop, false));
+        }
+        match flow {
+            Some(flow) if flow.transport.is_reliable() || binding.reg_id > 0 => Some((flow, true)),
+            Some(flow) if !self.is_direct(binding.contact(), flow) => Some((flow, true)),
+            Some(flow) => self.numeric_hop(binding.contact(), flow).map(|hop| (hop, false)),
+            None => self.numeric_hop(binding.contact(), incoming).map(|hop| (hop, false)),
+        }
+    }
+
+    /// SUBSCRIBE and PUBLISH go to the user's devices where we do not serve the event ourselves.
+    pub(super) fn event(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        sender: Sender,
+        account: &AccountRef,
+        pop_routes: usize,
+    ) {
+        if request.method() == Some(Method::Publish) {
+            return self.reply(flow, request, 489, "no event is published here", &[("Allow-Events", "reg")]);
+        }
+        self.call(now, flow, request, sender, account, pop_routes);
+    }
+
+    /// No account of ours: unknown here, or somebody elsewhere.
+    pub(super) fn not_here(&mut self, now: Now, flow: Flow, request: &Message, sender: Sender, pop_routes: usize) {
+        let host = Uri::parse(request.request_uri()).map_or("", |uri| uri.host);
+        if self.services.domains.canonical(host).is_some() {
+            if let Some(targets) = self.gruu_targets(now, request).filter(|targets| !targets.is_empty()) {
+                let pending = self.before_targets(request, flow, sender, pop_routes);
+                return self.forward(now, flow, request, pending, targets);
+            }
+            return self.reply(flow, request, 404, "no such user", &[]);
+        }
+        if sender == Sender::Stranger {
+            return self.reply(flow, request, 403, "this server relays for its own users only", &[]);
+        }
+        let pending = self.before_targets(request, flow, sender, pop_routes);
+        let next = request.routes().nth(pop_routes).and_then(Result::ok).map(|route| route.uri.to_owned());
+        let next = next.unwrap_or_else(|| request.request_uri().to_owned());
+        self.leave(now, flow, request, pending, &next);
+    }
+
+    fn leave(&mut self, now: Now, flow: Flow, request: &Message, pending: Pending, next: &str) {
+        let Some(hop) = self.numeric_hop(next, flow) else {
+            return self.resolve(now, flow, request, pending, next);
+        };
+        let uri = request.request_uri().to_owned();
+        let target = Target { uri, routes: Vec::new(), flow: hop, q: 1000, record: false, group: None };
+        self.forward(now, flow, request, pending, vec![target]);
+    }
+
+    /// Looks a name up; the request waits in its server transaction.
+    fn resolve(&mut self, now: Now, flow: Flow, request: &Message, forward: Pending, next: &str) {
+        let Ok(uri) = Uri::parse(next) else {
+            return self.reply(flow, request, 400, "the next hop is no URI", &[]);
+        };
+        if uri.scheme == Scheme::Tel {
+            return self.reply(flow, request, 404, "there is no trunk for telephone numbers", &[]);
+        }
+        let sips = uri.scheme == Scheme::Sips;
+        let transport = uri.transport().and_then(|name| Transport::from_uri_parameter(name, sips));
+        let target = ResolveTarget { host: uri.host.to_owned(), port: uri.port, transport, sips };
+        if self.parked.len() >= 1024 {
+            self.services.counters.overloaded.add();
+            return self.reply(flow, request, 503, "too many look-ups", &[("Retry-After", "2")]);
+        }
+        let Some(server) = self.accept(now, flow, request) else { return };
+        let ticket = self.ticket();
+        self.want(Want::Resolve { target, ticket });
+        let uri = request.request_uri().to_owned();
+        let parked = Parked { server, forward, transport_from: flow, request: request.clone(), uri };
+        self.parked.insert(ticket, parked);
+    }
+
+    pub(super) fn resolved(&mut self, now: Now, ticket: u64, hops: Result<Vec<(Transport, SocketAddr)>, String>) {
+        let Some(parked) = self.parked.remove(&ticket) else { return };
+        let hops = hops.unwrap_or_else(|why| {
+            tracing::info!(uri = parked.uri, why, "the next hop was not found");
+            Vec::new()
+        });
+        let incoming = parked.transport_from;
+        // RFC 3263 §4.3: one after the other, each only when the one before cannot be reached.
+        let targets = hops.iter().take(4).map(|(transport, remote)| Target {
+            uri: parked.uri.clone(),
+            routes: Vec::new(),
+            flow: self.hop(*transport, *remote, incoming),
+            q: 1000,
+            record: false,
+            group: Some("dns".into()),
+        });
+        let targets: Vec<Target> = targets.collect();
+        if targets.is_empty() {
+            let answer = self.answer(incoming, &parked.request, 404, "the host of the address was not found", &[]);
+            return self.endpoint.respond(now.instant, parked.server, 404, answer);
+        }
+        self.start(now, parked.server, incoming, &parked.request, parked.forward, targets);
+    }
+
+    /// An INVITE that is cancelled while its next hop is looked up.
+    pub(super) fn cancel_parked(&mut self, now: Now, invite: ServerId) -> bool {
+        let Some(ticket) = self.parked.iter().find(|(_, parked)| parked.server == invite).map(|(ticket, _)| *ticket) else {
+            return false;
+        };
+        let Some(parked) = self.parked.remove(&ticket) else { return false };
+        let answer = self.answer(parked.transport_from, &parked.request, 487, "", &[]);
+        self.endpoint.respond(now.instant, invite, 487, answer);
+        true
+    }
+
+    fn forward(&mut self, now: Now, flow: Flow, request: &Message, pending: Pending, targets: Vec<Target>) {
+        let Some(server) = self.accept(now, flow, request) else { return };
+        self.start(now, server, flow, request, pending, targets);
+    }
+
+    fn start(
+        &mut self,
+        now: Now,
+        server: ServerId,
+        incoming: Flow,
+        request: &Message,
+        pending: Pending,
+        targets: Vec<Target>,
+    ) {
+        let forward = Forward {
+            server,
+            request: request.clone(),
+            incoming,
+            pop_routes: pending.pop_routes,
+            targets,
+            record_route: pending.record_route,
+            asserted: pending.asserted,
+            strip_credentials: true,
+        };
+        self.proxy.forward(now.instant, &mut self.endpoint, forward);
+    }
+}
+
+fn transport_of(uri: &Uri<'_>) -> Option<Transport> {
+    let sips = uri.scheme == Scheme::Sips;
+    match uri.transport() {
+        Some(name) => Transport::from_uri_parameter(name, sips),
+        None if sips => Some(Transport::Tls),
+        None => Some(Transport::Udp),
+    }
+}
+
+/// Path values (RFC 3327), which become Route values.
+pub(super) fn split_path(path: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let (mut start, mut inside) = (0, false);
+    for (at, octet) in path.bytes().enumerate() {
+        match octet {
+            b'<' => inside = true,
+            b'>' => inside = false,
+            b',' if !inside => {
+                values.push(path[start..at].trim().to_owned());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    values.push(path[start..].trim().to_owned());
+    values.retain(|value| !value.is_empty());
+    values
+}

@@ -1,0 +1,142 @@
+//! What all shards share: who there is, where they are, who may do what.
+//!
+//! *Invariant*: everything is locked inside, for one lookup or one change; nothing here waits.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sidetone_model::{AddressOfRecord, DeviceId};
+use sidetone_services::{Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy};
+use sidetone_sip::TokenKey;
+use sidetone_sip::proxy::Locals;
+
+/// Who may reach a local user without credentials of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strangers {
+    /// Nobody: every request is challenged.
+    Challenge,
+    /// Callers whose From is at a domain that is not ours.
+    Accept,
+}
+
+/// The shared state of the signalling plane.
+#[derive(Debug)]
+pub struct Services {
+    /// Accounts, devices, addresses.
+    pub directory: Directory,
+    /// Bindings.
+    pub location: Location,
+    /// Challenges and their answers.
+    pub authenticator: Authenticator,
+    /// Rates and bans.
+    pub limiter: Limiter,
+    /// Our domains and the names that stand for them.
+    pub domains: Domains,
+    /// Signs what comes back to us in URIs.
+    pub tokens: TokenKey,
+    /// Our own addresses.
+    pub locals: Arc<Locals>,
+    /// What the registrar allows.
+    pub register_policy: RegisterPolicy,
+    /// Networks whose requests are not challenged.
+    pub trusted: Networks,
+    /// What happens to callers from elsewhere.
+    pub strangers: Strangers,
+    /// Devices for which messages are kept.
+    pub waiting: Waiting,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+impl Services {
+    /// The address of record of an account's bindings.
+    #[must_use]
+    pub fn address_of(&self, account: sidetone_model::AccountId) -> Option<AddressOfRecord> {
+        self.directory.account(account).map(|found| found.address)
+    }
+}
+
+/// Devices for which messages are kept, so that a registration of any other costs no question to the store.
+#[derive(Debug, Default)]
+pub struct Waiting(Mutex<HashSet<DeviceId>>);
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashSet<DeviceId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Messages are kept for it, or may be.
+    pub fn add(&self, device: DeviceId) {
+        self.lock().insert(device);
+    }
+
+    /// All that was kept has been delivered.
+    pub fn remove(&self, device: DeviceId) {
+        self.lock().remove(&device);
+    }
+
+    /// Whether messages may be kept for it.
+    #[must_use]
+    pub fn contains(&self, device: DeviceId) -> bool {
+        self.lock().contains(&device)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counters since the start; each is one that an administrator asks for.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter),* }
+
+        impl Counters {
+            /// All of them by name.
+            #[must_use]
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get())),*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests taken in, retransmissions not counted.
+    requests,
+    /// Messages that were no SIP.
+    malformed,
+    /// Challenges sent.
+    challenges,
+    /// Wrong passwords and unknown users.
+    denied,
+    /// Requests refused because their source sends too many.
+    slowed,
+    /// Requests refused because a table or queue was full.
+    overloaded,
+    /// Requests dropped because their source is banned.
+    banned,
+    /// REGISTERs done.
+    registers,
+    /// INVITEs forwarded.
+    calls,
+    /// MESSAGEs stored and acknowledged.
+    messages_stored,
+    /// MESSAGEs that a device took.
+    messages_delivered,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
