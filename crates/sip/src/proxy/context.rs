@@ -259,18 +259,17 @@ impl Work {
     ) {
         let trying = message.status() == Some(100);
         let branch = &mut self.branches[index];
+        // RFC 3261 §16.7 step 2: 101 to 199 begin Timer C anew. It runs from the first response on; until then Timer B
+        // does.
+        if self.method == Method::Invite && branch.deadline.is_none() {
+            branch.deadline = Some(tools.now + TIMER_C);
+            tools.timers.start(tools.now, TIMER_C, (tools.id, client));
+        } else if !trying && branch.cancel == Cancel::No {
+            branch.deadline = Some(tools.now + TIMER_C);
+        }
         if branch.cancel == Cancel::Wanted {
             // RFC 3261 §9.1: now the CANCEL can be sent.
             branch.cancel(tools);
-        } else if self.method == Method::Invite && branch.cancel == Cancel::No {
-            // RFC 3261 §16.7 step 2: 101 to 199 begin Timer C anew. It runs from the first response on; until then
-            // Timer B does.
-            if branch.deadline.is_none() {
-                tools.timers.start(tools.now, TIMER_C, (tools.id, client));
-            }
-            if branch.deadline.is_none() || !trying {
-                branch.deadline = Some(tools.now + TIMER_C);
-            }
         }
         if !trying && !self.answered {
             pass(tools, self.server, message);
@@ -384,7 +383,7 @@ impl Work {
         let branch = &mut self.branches[index];
         if branch.deadline.is_none_or(|deadline| deadline > tools.now) {
             // Begun anew meanwhile. Looked at every 32 s; RFC 3261 §16.6 step 11 asks for more than three minutes.
-            if branch.cancel == Cancel::No {
+            if branch.cancel != Cancel::Sent {
                 tools.timers.start(tools.now, T1_64, (tools.id, client));
             }
             return Progress::Pending;

@@ -136,8 +136,9 @@ impl Proxy {
             asserted,
             strip_credentials,
         } = forward;
-        if matches!(request.max_forwards(), Ok(Some(0))) {
-            return refuse(now, endpoint, server, &request, incoming);
+        if let Some((status, why)) = refusal(&request) {
+            let bytes = answer_here(endpoint, &request, incoming, status, why);
+            return endpoint.respond(now, server, status, bytes);
         }
         targets.sort_by_key(|target| Reverse(target.q));
         targets.truncate(MAX_BRANCHES);
@@ -320,7 +321,7 @@ impl Proxy {
         pop_routes: usize,
         flow: Flow,
     ) {
-        if matches!(request.max_forwards(), Ok(Some(0))) {
+        if request.max_forwards() == Ok(Some(0)) {
             return;
         }
         let loop_hash = self.loop_hash(request);
@@ -394,15 +395,12 @@ impl Proxy {
     }
 }
 
-fn refuse(
-    now: Instant,
-    endpoint: &mut Endpoint,
-    server: ServerId,
-    request: &Message,
-    incoming: Flow,
-) {
-    let bytes = answer_here(endpoint, request, incoming, 483, "no hops left");
-    endpoint.respond(now, server, 483, bytes);
+/// RFC 3261 §16.3 step 3, RFC 5393 §5.3.3.1.
+fn refusal(request: &Message) -> Option<(u16, &'static str)> {
+    if request.max_forwards() == Ok(Some(0)) {
+        return Some((483, "no hops left"));
+    }
+    (breadth::of(request).0 == 0).then_some((440, "no breadth left"))
 }
 
 /// A final response of our own making, which says why.
@@ -419,3 +417,6 @@ fn answer_here(
         .header("Warning", format!("399 sidetone \"{why}\""))
         .finish()
 }
+
+#[cfg(test)]
+mod tests;
