@@ -101,7 +101,10 @@ mod tests {
         let second = admission.admit("2001:db8::ffff".parse().unwrap()).unwrap();
         assert!(admission.admit(a).is_none(), "two of one /64 are enough");
         let third = admission.admit(b).unwrap();
-        assert!(admission.admit([127, 0, 0, 2].into()).is_none(), "three in all");
+        assert!(
+            admission.admit([127, 0, 0, 2].into()).is_none(),
+            "three in all"
+        );
         drop((first, third));
         assert_eq!(admission.open(), 1);
         assert!(admission.admit(a).is_some());

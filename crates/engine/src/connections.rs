@@ -94,7 +94,11 @@ impl Link {
 
     /// A WebSocket; its own pings tell a live peer from a dead one.
     pub(crate) fn web(flow: Flow, outgoing: mpsc::Sender<Bytes>, place: Admitted) -> Self {
-        Self::new(flow, Carrier::Web(RefCell::new(Some(outgoing))), Some(place))
+        Self::new(
+            flow,
+            Carrier::Web(RefCell::new(Some(outgoing))),
+            Some(place),
+        )
     }
 
     fn new(flow: Flow, carrier: Carrier, place: Option<Admitted>) -> Self {
@@ -150,7 +154,9 @@ impl Link {
         let Carrier::Stream { connection, .. } = &self.carrier else {
             return None;
         };
-        let over = |since: Option<Instant>, max| since.is_some_and(|since| now.saturating_duration_since(since) > max);
+        let over = |since: Option<Instant>, max| {
+            since.is_some_and(|since| now.saturating_duration_since(since) > max)
+        };
         match () {
             () if !self.heard.get() && over(Some(self.opened_at), FIRST_MESSAGE_MAX) => {
                 Some("no message came")
@@ -193,7 +199,12 @@ impl Connections {
     }
 
     /// An open connection to `remote`; over TLS, one whose peer has proved `name`.
-    pub(crate) fn to(&self, transport: Transport, remote: SocketAddr, name: Option<&str>) -> Option<Rc<Link>> {
+    pub(crate) fn to(
+        &self,
+        transport: Transport,
+        remote: SocketAddr,
+        name: Option<&str>,
+    ) -> Option<Rc<Link>> {
         let connection = *self.by_remote.borrow().get(&(transport, remote))?;
         self.get(connection)
             .filter(|link| transport != Transport::Tls || link.name.as_deref() == name)
@@ -206,7 +217,10 @@ impl Connections {
         if by_remote.get(&remote) == Some(&flow.connection) {
             by_remote.remove(&remote);
         }
-        self.by_number.borrow_mut().remove(&flow.connection).is_some()
+        self.by_number
+            .borrow_mut()
+            .remove(&flow.connection)
+            .is_some()
     }
 
     /// Closes what has to be closed.
@@ -245,7 +259,10 @@ mod tests {
 
     #[test]
     fn numbers_name_their_shard_and_are_never_given_twice() {
-        let (early, late) = (Numbers::new(7, 1_800_000_000), Numbers::new(7, 1_800_000_001));
+        let (early, late) = (
+            Numbers::new(7, 1_800_000_000),
+            Numbers::new(7, 1_800_000_001),
+        );
         let last = (0..65_536).map(|_| early.next()).last().unwrap();
         assert_eq!((shard_of(last), shard_of(late.next())), (7, 7));
         assert!(last <= late.next());

@@ -185,8 +185,13 @@ impl Driver {
             Mail::Failed(client) => self.with(|shard| shard.transport_failed(now, client)),
             Mail::Gone(flow) => self.with(|shard| shard.connection_closed(now, flow)),
             Mail::Close(connection) => self.close(connection),
-            Mail::Opened { flow, outgoing, place } => {
-                self.connections.insert(Rc::new(Link::web(flow, outgoing, place)));
+            Mail::Opened {
+                flow,
+                outgoing,
+                place,
+            } => {
+                self.connections
+                    .insert(Rc::new(Link::web(flow, outgoing, place)));
             }
             Mail::Message { flow, bytes } => self.web_message(now, flow, bytes),
             Mail::Left(flow) => self.gone(now, flow),
@@ -270,8 +275,12 @@ impl Driver {
         if holder != self.index {
             return self.transmit_elsewhere(holder, transmit);
         }
-        let link = self.connections.get(flow.connection).ok_or(transmit.client)?;
-        self.write(&link, &transmit.bytes).map_err(|_| transmit.client)
+        let link = self
+            .connections
+            .get(flow.connection)
+            .ok_or(transmit.client)?;
+        self.write(&link, &transmit.bytes)
+            .map_err(|_| transmit.client)
     }
 
     pub(crate) fn write(&self, link: &Link, bytes: &Bytes) -> Result<(), WriteError> {
@@ -304,7 +313,9 @@ impl Driver {
         let port = port.or_else(|| self.any_port(transmit.flow.remote));
         let port = port.ok_or(transmit.client)?;
         if let Some(client) = transmit.client {
-            port.clients.borrow_mut().push((transmit.flow.remote, client));
+            port.clients
+                .borrow_mut()
+                .push((transmit.flow.remote, client));
         }
         port.touched.set(true);
         let mut batch = port.batch.borrow_mut();
@@ -350,7 +361,11 @@ impl Driver {
 
     fn fulfil(&self, want: Want) {
         match want {
-            Want::Append { message, devices, ticket } => self.append(message, devices, ticket),
+            Want::Append {
+                message,
+                devices,
+                ticket,
+            } => self.append(message, devices, ticket),
             Want::Delivered { device, message } => self.delivered(device, message),
             Want::Pending { device, after } => self.pending(device, after),
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
@@ -424,7 +439,10 @@ impl Driver {
         self.supplies.control.spawn(async move {
             let name = target.host.clone();
             let hops = match resolver {
-                Some(resolver) => resolver.resolve(asked(target), seed).await.map_err(|e| e.to_string()),
+                Some(resolver) => resolver
+                    .resolve(asked(target), seed)
+                    .await
+                    .map_err(|e| e.to_string()),
                 None => Err("the system names no name servers".to_owned()),
             };
             let hops = hops.map(|hops| hops.into_iter().map(hop).collect());
@@ -436,7 +454,11 @@ impl Driver {
     /// Remembers the name for the certificates of its hops, then tells the shard.
     fn resolved(&self, now: Now, ticket: u64, name: String, hops: Hops) {
         let mut names = self.names.borrow_mut();
-        for (_, address) in hops.iter().flatten().filter(|(transport, _)| *transport == Transport::Tls) {
+        for (_, address) in hops
+            .iter()
+            .flatten()
+            .filter(|(transport, _)| *transport == Transport::Tls)
+        {
             if names.len() >= NAMES_MAX {
                 names.clear();
             }
@@ -456,7 +478,10 @@ impl Driver {
     pub(crate) fn close(&self, connection: u64) {
         let holder = shard_of(connection);
         if holder == self.index {
-            self.connections.get(connection).iter().for_each(|link| link.close());
+            self.connections
+                .get(connection)
+                .iter()
+                .for_each(|link| link.close());
         } else if usize::from(holder) < self.inboxes.len() {
             self.inbox(holder).tell(Mail::Close(connection));
         }
@@ -503,7 +528,9 @@ impl Now {
     /// The clocks, read.
     #[must_use]
     pub fn read() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self {
             instant: Instant::now(),
             unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),

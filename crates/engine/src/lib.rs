@@ -21,7 +21,7 @@ mod websocket;
 
 pub use admission::Admission;
 pub use owners::Owners;
-pub use runtime::{Bound, Engine, Counts, Figures, Listen, Plan, StartError, Supplies};
+pub use runtime::{Bound, Counts, Engine, Figures, Listen, Plan, StartError, Supplies};
 pub use shard::{Shard, ShardSettings};
 pub use shared::Services;
 pub use websocket::{WebSocketClosed, WebSocketDoor, WebSocketInbound};

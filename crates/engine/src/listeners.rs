@@ -36,7 +36,11 @@ const MAILS: usize = 256;
 
 /// Reads one UDP socket for ever.
 pub(crate) async fn datagrams(driver: Rc<Driver>, listener: u16) {
-    let Some(port) = driver.ports.get(usize::from(listener)).and_then(Option::as_ref) else {
+    let Some(port) = driver
+        .ports
+        .get(usize::from(listener))
+        .and_then(Option::as_ref)
+    else {
         return;
     };
     let mut batch = RecvBatch::new();
@@ -66,7 +70,11 @@ pub(crate) async fn datagrams(driver: Rc<Driver>, listener: u16) {
 
 /// Sends what a UDP socket did not take at once.
 pub(crate) async fn flush(driver: Rc<Driver>, listener: u16) {
-    let Some(port) = driver.ports.get(usize::from(listener)).and_then(Option::as_ref) else {
+    let Some(port) = driver
+        .ports
+        .get(usize::from(listener))
+        .and_then(Option::as_ref)
+    else {
         return;
     };
     loop {

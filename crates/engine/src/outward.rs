@@ -32,10 +32,14 @@ pub(crate) struct Outward {
 impl Driver {
     /// Sends by an open connection to that address, or by a new one (RFC 3261 §18.1.1).
     pub(crate) fn transmit_outward(&self, transmit: &Transmit) -> Result<(), Option<ClientId>> {
-        let Flow { transport, remote, .. } = transmit.flow;
+        let Flow {
+            transport, remote, ..
+        } = transmit.flow;
         let name = (transport == Transport::Tls).then(|| self.name_of(remote));
         if let Some(link) = self.connections.to(transport, remote, name.as_deref()) {
-            return self.write(&link, &transmit.bytes).map_err(|_| transmit.client);
+            return self
+                .write(&link, &transmit.bytes)
+                .map_err(|_| transmit.client);
         }
         // A browser cannot be called: it has to be connected.
         if !matches!(transport, Transport::Tcp | Transport::Tls) {
@@ -69,7 +73,11 @@ impl Driver {
 
     /// The connection is there, or it is not to be had.
     fn opened(&self, opened: io::Result<Rc<Link>>, transport: Transport, remote: SocketAddr) {
-        let waiting = self.outward.opening.borrow_mut().remove(&(transport, remote));
+        let waiting = self
+            .outward
+            .opening
+            .borrow_mut()
+            .remove(&(transport, remote));
         for transmit in waiting.unwrap_or_default() {
             let sent = match &opened {
                 Ok(link) => self.write(link, &transmit.bytes).is_ok(),
@@ -123,7 +131,11 @@ impl Driver {
     }
 }
 
-async fn connect(driver: &Driver, remote: SocketAddr, name: Option<&str>) -> io::Result<Connection> {
+async fn connect(
+    driver: &Driver,
+    remote: SocketAddr,
+    name: Option<&str>,
+) -> io::Result<Connection> {
     let options = StreamOptions::default();
     match name {
         None => stream::connect(remote, &options).await,

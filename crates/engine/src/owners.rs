@@ -88,8 +88,14 @@ mod tests {
     #[test]
     fn the_call_id_is_found_in_every_spelling() {
         for (text, expected) in [
-            ("OPTIONS sip:a SIP/2.0\r\nCall-ID: abc@x\r\n\r\n", Some("abc@x")),
-            ("OPTIONS sip:a SIP/2.0\r\nVia: x\r\ni:abc\r\n\r\n", Some("abc")),
+            (
+                "OPTIONS sip:a SIP/2.0\r\nCall-ID: abc@x\r\n\r\n",
+                Some("abc@x"),
+            ),
+            (
+                "OPTIONS sip:a SIP/2.0\r\nVia: x\r\ni:abc\r\n\r\n",
+                Some("abc"),
+            ),
             ("SIP/2.0 200 OK\r\nCALL-ID \t: abc \r\n\r\n", Some("abc")),
             ("SIP/2.0 200 OK\r\nCall-ID:\r\n abc\r\n\r\n", Some("abc")),
             ("SIP/2.0 200 OK\r\nCSeq: 1 A\r\n\r\nCall-ID: body\r\n", None),

@@ -134,19 +134,25 @@ pub struct Figures {
 }
 
 impl Supplies {
-    /// A page of what a device has not got. After several failures nothing: the device gets
-    /// it at its next registration.
-    pub(crate) async fn pending(&self, device: DeviceId, after: MessageId, limit: u32) -> Vec<StoredMessage> {
+    /// A page of what a device has not got; `None` after several failures.
+    pub(crate) async fn pending(
+        &self,
+        device: DeviceId,
+        after: MessageId,
+        limit: u32,
+    ) -> Option<Vec<StoredMessage>> {
         // Never closed; and without a place the store's own pool still is a bound.
         let _place = self.counts.spool_readers.acquire().await;
         for attempt in 1..=SPOOL_TRIES {
             match self.writer.pending(device, after, limit).await {
-                Ok(messages) => return messages,
-                Err(error) => tracing::warn!(%device, %error, attempt, "the spool could not be read"),
+                Ok(messages) => return Some(messages),
+                Err(error) => {
+                    tracing::warn!(%device, %error, attempt, "the spool could not be read")
+                }
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        Vec::new()
+        None
     }
 }
 
@@ -188,7 +194,10 @@ impl Bound {
     /// Names the first address that cannot be bound.
     pub fn bind(plan: &Plan) -> Result<Self, StartError> {
         let shards = plan.shards.max(1);
-        let mut plan = Plan { shards, ..plan.clone() };
+        let mut plan = Plan {
+            shards,
+            ..plan.clone()
+        };
         let mut threads = Vec::new();
         for index in 0..shards {
             let (thread, addresses) = start_thread(index, plan.clone())?;
@@ -212,7 +221,9 @@ impl Bound {
         let count = u16::try_from(self.threads.len()).unwrap_or(u16::MAX);
         let owners = Owners::new(count);
         let unix_s = Now::read().unix_ms / 1000;
-        let numbers: Arc<[Numbers]> = (0..count).map(|shard| Numbers::new(shard, unix_s)).collect();
+        let numbers: Arc<[Numbers]> = (0..count)
+            .map(|shard| Numbers::new(shard, unix_s))
+            .collect();
         let (inboxes, outlets): (Vec<_>, Vec<_>) = (0..count).map(|_| Inbox::new()).unzip();
         let inboxes: Arc<[Inbox]> = inboxes.into();
         let supplies = Arc::new(supplies);
@@ -231,7 +242,11 @@ impl Bound {
             let _ = thread.start.send(start);
             threads.push(thread.handle);
         }
-        let door = WebSocketDoor::new(Arc::clone(&inboxes), numbers, Arc::clone(&supplies.admission));
+        let door = WebSocketDoor::new(
+            Arc::clone(&inboxes),
+            numbers,
+            Arc::clone(&supplies.admission),
+        );
         Engine {
             inboxes,
             owners,
@@ -444,7 +459,9 @@ async fn run(index: u16, sockets: Sockets, start: Start) {
     );
     begin(&driver, streams);
     tracing::debug!(index, "shard runs");
-    while let Err(error) = spawn_local(listeners::letters(Rc::clone(&driver), Rc::clone(&outlet))).await {
+    while let Err(error) =
+        spawn_local(listeners::letters(Rc::clone(&driver), Rc::clone(&outlet))).await
+    {
         driver.task_failed("inbox", &error);
         tokio::time::sleep(RESTART).await;
     }
@@ -455,8 +472,12 @@ async fn run(index: u16, sockets: Sockets, start: Start) {
 
 fn begin(driver: &Rc<Driver>, streams: Vec<(u16, Transport, Rc<Listener>)>) {
     for (number, _) in (0..).zip(&driver.ports).filter(|(_, port)| port.is_some()) {
-        keep(driver, "udp", move |driver| listeners::datagrams(driver, number));
-        keep(driver, "udp-flush", move |driver| listeners::flush(driver, number));
+        keep(driver, "udp", move |driver| {
+            listeners::datagrams(driver, number)
+        });
+        keep(driver, "udp-flush", move |driver| {
+            listeners::flush(driver, number)
+        });
     }
     for (number, transport, listener) in streams {
         let tls = driver.supplies.server_tls.clone();

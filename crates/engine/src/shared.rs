@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidetone_model::{AddressOfRecord, DeviceId};
-use sidetone_services::{Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy};
+use sidetone_services::{
+    Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy,
+};
 use sidetone_sip::TokenKey;
 use sidetone_sip::proxy::Locals;
 

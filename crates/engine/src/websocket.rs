@@ -62,7 +62,11 @@ impl WebSocketDoor {
     ) -> WebSocketInbound {
         let at = self.next.fetch_add(1, Relaxed) % self.inboxes.len().max(1);
         let inbox = self.inboxes[at].clone();
-        let transport = if secure { Transport::Wss } else { Transport::Ws };
+        let transport = if secure {
+            Transport::Wss
+        } else {
+            Transport::Ws
+        };
         let flow = Flow {
             transport,
             listener,

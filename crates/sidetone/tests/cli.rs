@@ -1,6 +1,6 @@
 //! The command line, as an administrator calls it.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use serde_json::{Value, json};
 use std::io::Write;

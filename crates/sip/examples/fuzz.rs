@@ -6,7 +6,8 @@
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::cast_possible_truncation
+    clippy::cast_possible_truncation,
+    reason = "a tool that prints, and ends at the first surprise"
 )]
 
 use std::cell::RefCell;

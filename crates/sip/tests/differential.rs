@@ -2,7 +2,10 @@
 //!
 //! *Invariant*: a difference is a finding in one of the two; those of `rsip` that are known are named here, none is
 //! hidden by leaving a field out.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test prints its tally and ends at the first surprise"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -168,7 +171,10 @@ impl Tally {
 }
 
 #[test]
-#[allow(clippy::print_stdout)]
+#[allow(
+    clippy::print_stdout,
+    reason = "a test prints its tally and ends at the first surprise"
+)]
 fn both_read_the_same() {
     let seeds = seeds::seeds(Path::new(env!("CARGO_MANIFEST_DIR")), "message");
     let quiet = std::panic::take_hook();

@@ -1,6 +1,10 @@
 //! Mutated torture messages through every parser: nothing panics, and what must hold of any input holds.
 //! The same checks run for longer as `examples/fuzz.rs` and under libFuzzer.
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test ends at the first surprise"
+)]
 
 use std::path::Path;
 

@@ -2,7 +2,10 @@
 //!
 //! *Invariant*: a verdict is that of `Message::parse` and `validate` together; what the product accepts here it reads
 //! right, and what it refuses it refuses with the code that the RFCs name.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test says what it skips and ends at the first surprise"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -190,7 +193,10 @@ fn vectors() -> Option<PathBuf> {
 }
 
 #[test]
-#[allow(clippy::print_stdout)]
+#[allow(
+    clippy::print_stdout,
+    reason = "a test says what it skips and ends at the first surprise"
+)]
 fn rfc4475_and_rfc5118() {
     let Some(folder) = vectors() else {
         println!("skipped: no torture messages; set SIDETONE_VECTORS to their folder");

@@ -9,7 +9,8 @@
 #![allow(
     clippy::print_stdout,
     clippy::expect_used,
-    clippy::cast_possible_truncation
+    clippy::cast_possible_truncation,
+    reason = "a measured load that prints, and ends at the first surprise"
 )]
 
 use bytes::Bytes;

@@ -15,7 +15,11 @@ use super::{Now, OWN, Shard, Want};
 
 impl Shard {
     /// Tells the shard that delivers to this device, which may be another one.
-    pub(super) fn wake_everywhere(&mut self, device: DeviceId, message: Option<Arc<StoredMessage>>) {
+    pub(super) fn wake_everywhere(
+        &mut self,
+        device: DeviceId,
+        message: Option<Arc<StoredMessage>>,
+    ) {
         self.want(Want::Wake { device, message });
     }
 
@@ -26,7 +30,12 @@ impl Shard {
         }
     }
 
-    pub(super) fn pending(&mut self, now: Now, device: DeviceId, messages: Option<Vec<StoredMessage>>) {
+    pub(super) fn pending(
+        &mut self,
+        now: Now,
+        device: DeviceId,
+        messages: Option<Vec<StoredMessage>>,
+    ) {
         match messages {
             Some(messages) => self.deliveries.loaded(now.unix_ms, device, messages),
             None => self.deliveries.load_failed(now.unix_ms, device),
@@ -38,30 +47,49 @@ impl Shard {
         match self.deliveries.poll() {
             None => return false,
             Some(Step::Load { device, after }) => self.want(Want::Pending { device, after }),
-            Some(Step::Delivered { device, message }) => self.want(Want::Delivered { device, message }),
-            Some(Step::Send { attempt, device, message }) => self.send_copies(now, attempt, device, &message),
+            Some(Step::Delivered { device, message }) => {
+                self.want(Want::Delivered { device, message })
+            }
+            Some(Step::Send {
+                attempt,
+                device,
+                message,
+            }) => self.send_copies(now, attempt, device, &message),
         }
         true
     }
 
     fn send_copies(&mut self, now: Now, attempt: u64, device: DeviceId, message: &StoredMessage) {
         let bindings = self.services.location.lookup(&message.to, now.unix_ms);
-        let incoming = Flow::to(Transport::Udp, 0, std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+        let incoming = Flow::to(
+            Transport::Udp,
+            0,
+            std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+        );
         let copies = bindings.iter().filter(|binding| binding.device == device);
-        let copies: smallvec::SmallVec<[(&Binding, Flow); 2]> =
-            copies.filter_map(|binding| Some((binding, self.flow_to(binding, incoming)?.0))).collect();
+        let copies: smallvec::SmallVec<[(&Binding, Flow); 2]> = copies
+            .filter_map(|binding| Some((binding, self.flow_to(binding, incoming)?.0)))
+            .collect();
         self.deliveries.sending(attempt, copies.len());
         for (binding, flow) in copies {
             let services = Arc::clone(&self.services);
             let sent_by = services.locals.sent_by(&flow);
             let via = |branch: &str| {
-                let rport = if flow.transport == Transport::Udp { ";rport" } else { "" };
-                format!("SIP/2.0/{} {sent_by};branch={branch}{rport}", flow.transport.via_token())
+                let rport = if flow.transport == Transport::Udp {
+                    ";rport"
+                } else {
+                    ""
+                };
+                format!(
+                    "SIP/2.0/{} {sent_by};branch={branch}{rport}",
+                    flow.transport.via_token()
+                )
             };
             let user = OWN | attempt;
-            self.endpoint.request(now.instant, flow, Method::Message, user, |branch| {
-                copy_for(binding, device, message, &via(branch))
-            });
+            self.endpoint
+                .request(now.instant, flow, Method::Message, user, |branch| {
+                    copy_for(binding, device, message, &via(branch))
+                });
         }
     }
 
@@ -81,15 +109,27 @@ impl Shard {
 /// The Call-ID names message and device, so that a device which gets it again after a crash can tell.
 fn copy_for(binding: &Binding, device: DeviceId, message: &StoredMessage, via: &str) -> Bytes {
     let to = &message.to;
-    let from = if message.from.is_empty() { "<sip:anonymous@anonymous.invalid>" } else { message.from.as_str() };
-    let mut builder = RequestBuilder::new("MESSAGE", binding.contact()).header("Via", via).header("Max-Forwards", "70");
+    let from = if message.from.is_empty() {
+        "<sip:anonymous@anonymous.invalid>"
+    } else {
+        message.from.as_str()
+    };
+    let mut builder = RequestBuilder::new("MESSAGE", binding.contact())
+        .header("Via", via)
+        .header("Max-Forwards", "70");
     for route in split_path(binding.path()) {
         builder = builder.header("Route", route);
     }
     builder = builder
         .header("From", format!("{from};tag=m{}", message.id.0))
-        .header("To", format!("<sip:{}@{}>", escape_user(to.user()), to.domain()))
-        .header("Call-ID", format!("m{}-d{}@{}", message.id.0, device.0, to.domain()))
+        .header(
+            "To",
+            format!("<sip:{}@{}>", escape_user(to.user()), to.domain()),
+        )
+        .header(
+            "Call-ID",
+            format!("m{}-d{}@{}", message.id.0, device.0, to.domain()),
+        )
         .header("CSeq", "1 MESSAGE");
     for line in message.headers.lines() {
         if let Some((name, value)) = line.split_once(": ") {

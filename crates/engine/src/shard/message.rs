@@ -22,8 +22,15 @@ pub(super) struct Unstored {
 
 /// Headers that go on to the recipient beside those that every message has.
 const KEPT: &[&str] = &[
-    "Date", "Subject", "Content-Disposition", "Content-Encoding", "Content-Language", "MIME-Version", "In-Reply-To",
-    "Priority", "Organization",
+    "Date",
+    "Subject",
+    "Content-Disposition",
+    "Content-Encoding",
+    "Content-Language",
+    "MIME-Version",
+    "In-Reply-To",
+    "Priority",
+    "Organization",
 ];
 
 impl Shard {
@@ -34,20 +41,39 @@ impl Shard {
         if request.body_bytes().is_empty() && request.content_type().is_none() {
             return self.reply(flow, request, 400, "a MESSAGE without a body", &[]);
         }
-        let Some(server) = self.accept(now, flow, request) else { return };
+        let Some(server) = self.accept(now, flow, request) else {
+            return;
+        };
         let services = self.services.clone();
         let devices = services.directory.devices(to.account).to_vec();
         let message = self.new_message(now, request, to);
         let ticket = self.ticket();
         let reachable = services.location.is_registered(&to.address, now.unix_ms);
-        self.want(Want::Append { message: message.clone(), devices: devices.clone(), ticket });
-        let unstored = Unstored { server, flow, request: request.clone(), devices, message, reachable };
+        self.want(Want::Append {
+            message: message.clone(),
+            devices: devices.clone(),
+            ticket,
+        });
+        let unstored = Unstored {
+            server,
+            flow,
+            request: request.clone(),
+            devices,
+            message,
+            reachable,
+        };
         self.unstored.insert(ticket, unstored);
     }
 
     fn overloaded(&mut self, flow: Flow, request: &Message) {
         self.services.counters.overloaded.add();
-        self.reply(flow, request, 503, "too many messages wait for the disk", &[("Retry-After", "2")]);
+        self.reply(
+            flow,
+            request,
+            503,
+            "too many messages wait for the disk",
+            &[("Retry-After", "2")],
+        );
     }
 
     fn new_message(&self, now: Now, request: &Message, to: &AccountRef) -> NewMessage {
@@ -56,7 +82,13 @@ impl Shard {
         let sender = from.map_or("", |from| from.uri);
         let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
         // Not keyed: the same request has the same origin after a restart.
-        let origin = origin(&[sender.as_bytes(), request.call_id(), tag.as_bytes(), &cseq, to.address.as_str().as_bytes()]);
+        let origin = origin(&[
+            sender.as_bytes(),
+            request.call_id(),
+            tag.as_bytes(),
+            &cseq,
+            to.address.as_str().as_bytes(),
+        ]);
         NewMessage {
             from: sender_text(request),
             to: to.address.clone(),
@@ -71,7 +103,9 @@ impl Shard {
 
     /// The store has it, or could not take it.
     pub(super) fn appended(&mut self, now: Now, ticket: u64, result: Result<MessageId, bool>) {
-        let Some(unstored) = self.unstored.remove(&ticket) else { return };
+        let Some(unstored) = self.unstored.remove(&ticket) else {
+            return;
+        };
         match result {
             Ok(id) => self.stored(now, unstored, id),
             Err(temporary) => {
@@ -80,9 +114,14 @@ impl Shard {
                     true => (503, "the message could not be stored now"),
                     false => (500, "the message could not be stored"),
                 };
-                let headers: &[(&str, &str)] = if temporary { &[("Retry-After", "5")] } else { &[] };
+                let headers: &[(&str, &str)] = if temporary {
+                    &[("Retry-After", "5")]
+                } else {
+                    &[]
+                };
                 let answer = self.answer(unstored.flow, &unstored.request, status, why, headers);
-                self.endpoint.respond(now.instant, unstored.server, status, answer);
+                self.endpoint
+                    .respond(now.instant, unstored.server, status, answer);
             }
         }
     }
@@ -92,7 +131,8 @@ impl Shard {
         self.services.counters.messages_stored.add();
         let status = if unstored.reachable { 200 } else { 202 };
         let answer = self.answer(unstored.flow, &unstored.request, status, "", &[]);
-        self.endpoint.respond(now.instant, unstored.server, status, answer);
+        self.endpoint
+            .respond(now.instant, unstored.server, status, answer);
         let message = Arc::new(StoredMessage {
             id,
             from: unstored.message.from,
@@ -115,7 +155,9 @@ fn text(octets: &[u8]) -> String {
 
 /// Display name and URI of From, without its parameters.
 fn sender_text(request: &Message) -> String {
-    let Ok(from) = request.from() else { return String::new() };
+    let Ok(from) = request.from() else {
+        return String::new();
+    };
     let display = from.display.map(text).unwrap_or_default();
     let display = display.trim();
     match display {
@@ -139,6 +181,9 @@ fn kept_headers(request: &Message) -> String {
 /// A hash of what makes a MESSAGE the same one when it is sent again.
 fn origin(parts: &[&[u8]]) -> Origin {
     const SEED: u128 = 0x7369_6465_746f_6e65_6f72_6967_696e_3031;
-    Origin(sidetone_sip::entropy::Entropy::new(SEED).digest(parts).to_be_bytes())
+    Origin(
+        sidetone_sip::entropy::Entropy::new(SEED)
+            .digest(parts)
+            .to_be_bytes(),
+    )
 }
-

@@ -21,8 +21,8 @@ use sidetone_model::{DeviceId, MessageId, NewMessage, StoredMessage};
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
 use sidetone_sip::proxy::Proxy;
 use sidetone_sip::{
-    ClientId, Endpoint, Event, Flow, Framing, Limits, Message, Received, Rejected, ResponseBuilder, Transmit, Transport,
-    stun, validate,
+    ClientId, Endpoint, Event, Flow, Framing, Limits, Message, Received, Rejected, ResponseBuilder,
+    Transmit, Transport, stun, validate,
 };
 
 use crate::shared::Services;
@@ -156,7 +156,11 @@ pub struct ShardSettings {
 
 impl Default for ShardSettings {
     fn default() -> Self {
-        Self { max_transactions: 500_000, max_unstored: 20_000, limits: Limits::default() }
+        Self {
+            max_transactions: 500_000,
+            max_unstored: 20_000,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -199,13 +203,22 @@ impl Shard {
 
     /// A datagram came in.
     pub fn handle_datagram(&mut self, now: Now, listener: u16, remote: SocketAddr, octets: &[u8]) {
-        let flow = Flow { transport: Transport::Udp, listener, connection: 0, remote };
+        let flow = Flow {
+            transport: Transport::Udp,
+            listener,
+            connection: 0,
+            remote,
+        };
         match octets {
             // RFC 5626 §3.5.1 and what phones send to keep a NAT open: nothing, or line ends only.
-            _ if octets.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0)) => {}
+            _ if octets
+                .iter()
+                .all(|octet| matches!(octet, b'\r' | b'\n' | 0)) => {}
             _ if stun::is_stun(octets) => {
                 let answer = stun::binding_response(octets, remote);
-                answer.into_iter().for_each(|answer| self.endpoint.send(flow, answer.into()));
+                answer
+                    .into_iter()
+                    .for_each(|answer| self.endpoint.send(flow, answer.into()));
             }
             _ => self.handle_octets(now, flow, Bytes::copy_from_slice(octets), Framing::Datagram),
         }
@@ -227,8 +240,12 @@ impl Shard {
     /// A message that could not be read came in.
     pub fn handle_broken_frame(&mut self, now: Now, flow: Flow, rejected: Rejected) {
         self.services.counters.malformed.add();
-        let Some(partial) = rejected.partial else { return };
-        if self.services.limiter.source(flow.remote.ip(), now.unix_ms) == sidetone_services::Verdict::Pass {
+        let Some(partial) = rejected.partial else {
+            return;
+        };
+        if self.services.limiter.source(flow.remote.ip(), now.unix_ms)
+            == sidetone_services::Verdict::Pass
+        {
             self.reply(flow, &partial, rejected.status, rejected.reason, &[]);
         }
     }
@@ -252,10 +269,16 @@ impl Shard {
     }
 
     fn handle_response(&mut self, now: Now, flow: Flow, message: &Message) {
-        let Received::Response(client) = self.endpoint.receive(now.instant, flow, message) else { return };
+        let Received::Response(client) = self.endpoint.receive(now.instant, flow, message) else {
+            return;
+        };
         match self.endpoint.client_user(client) {
-            Some(user) if user & OWN != 0 => self.own_response(now, user & !OWN, message.status().unwrap_or_default()),
-            Some(_) => self.proxy.response(now.instant, &mut self.endpoint, client, message, flow),
+            Some(user) if user & OWN != 0 => {
+                self.own_response(now, user & !OWN, message.status().unwrap_or_default())
+            }
+            Some(_) => self
+                .proxy
+                .response(now.instant, &mut self.endpoint, client, message),
             None => {}
         }
     }
@@ -309,7 +332,9 @@ impl Shard {
 
     fn handle_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::ClientFailed { user, .. } if user & OWN != 0 => self.own_failed(now, user & !OWN),
+            Event::ClientFailed { user, .. } if user & OWN != 0 => {
+                self.own_failed(now, user & !OWN)
+            }
             other => self.proxy.event(now.instant, &mut self.endpoint, &other),
         }
     }
@@ -330,7 +355,14 @@ impl Shard {
         let retry = self.deliveries.next_timeout_ms().map(|at_ms| {
             now.instant + std::time::Duration::from_millis(at_ms.saturating_sub(now.unix_ms))
         });
-        [self.endpoint.poll_timeout(), self.proxy.poll_timeout(), retry].into_iter().flatten().min()
+        [
+            self.endpoint.poll_timeout(),
+            self.proxy.poll_timeout(),
+            retry,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Response contexts: calls and other requests under way.
@@ -349,25 +381,51 @@ impl Shard {
     }
 
     /// Answers without a transaction; the reason stands in a Warning too, where the administrator looks.
-    fn reply(&mut self, flow: Flow, request: &Message, status: u16, why: &str, headers: &[(&str, &str)]) {
+    fn reply(
+        &mut self,
+        flow: Flow,
+        request: &Message,
+        status: u16,
+        why: &str,
+        headers: &[(&str, &str)],
+    ) {
         let bytes = self.answer(flow, request, status, why, headers);
         self.endpoint.reply(flow, request, bytes);
     }
 
-    fn answer(&mut self, flow: Flow, request: &Message, status: u16, why: &str, headers: &[(&str, &str)]) -> Bytes {
+    fn answer(
+        &mut self,
+        flow: Flow,
+        request: &Message,
+        status: u16,
+        why: &str,
+        headers: &[(&str, &str)],
+    ) -> Bytes {
         let tag = self.stateless_tag(request);
-        let mut builder = ResponseBuilder::new(request, status, "").received(flow.remote).to_tag(&tag);
+        let mut builder = ResponseBuilder::new(request, status, "")
+            .received(flow.remote)
+            .to_tag(&tag);
         if !why.is_empty() {
             builder = builder.header("Warning", format!("399 sidetone \"{why}\""));
         }
-        headers.iter().fold(builder, |builder, (name, value)| builder.header(name, value)).finish()
+        headers
+            .iter()
+            .fold(builder, |builder, (name, value)| {
+                builder.header(name, value)
+            })
+            .finish()
     }
 
     /// The tag of our own answers: the same for the same request (RFC 3261 §8.2.7), so that the ACK is recognised.
     fn stateless_tag(&self, request: &Message) -> String {
-        let from = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-        let hash = self.endpoint.digest(&[request.call_id(), from.as_bytes(), b"tag"]);
+        let from = request
+            .from()
+            .ok()
+            .and_then(|from| from.tag())
+            .unwrap_or_default();
+        let hash = self
+            .endpoint
+            .digest(&[request.call_id(), from.as_bytes(), b"tag"]);
         format!("{:016x}", u64::try_from(hash >> 64).unwrap_or_default())
     }
 }
-

@@ -16,12 +16,22 @@ impl Shard {
             return self.reply(flow, request, 404, "this domain is not served here", &[]);
         };
         let header = CredentialsHeader::Authorization;
-        let Some((device, account)) = self.authenticate(now, flow, request, realm, header) else { return };
+        let Some((device, account)) = self.authenticate(now, flow, request, realm, header) else {
+            return;
+        };
         let owner = services.directory.resolve(&services.domains, to);
         let Some(owner) = owner.filter(|owner| owner.account == account) else {
-            return self.reply(flow, request, 403, "To is not an address of the account that authenticated", &[]);
+            return self.reply(
+                flow,
+                request,
+                403,
+                "To is not an address of the account that authenticated",
+                &[],
+            );
         };
-        let Some(server) = self.accept(now, flow, request) else { return };
+        let Some(server) = self.accept(now, flow, request) else {
+            return;
+        };
         let context = RegisterContext {
             aor: &owner.address,
             device,
@@ -35,7 +45,10 @@ impl Shard {
             Ok(registered) => (200, self.registered(device, registered)),
             Err(refused) => (refused.status, refused.headers),
         };
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         let answer = self.answer(flow, request, status, "", &headers);
         self.endpoint.respond(now.instant, server, status, answer);
     }

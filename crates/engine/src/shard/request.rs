@@ -35,7 +35,13 @@ impl Shard {
             Verdict::Pass => {}
             Verdict::Slow(seconds) => {
                 services.counters.slowed.add();
-                return self.reply(flow, request, 503, "too many requests", &[("Retry-After", &seconds.to_string())]);
+                return self.reply(
+                    flow,
+                    request,
+                    503,
+                    "too many requests",
+                    &[("Retry-After", &seconds.to_string())],
+                );
             }
             Verdict::Banned => return services.counters.banned.add(),
         }
@@ -46,7 +52,13 @@ impl Shard {
             return self.reply(flow, request, 420, "", &[("Unsupported", &unsupported)]);
         }
         if self.proxy.is_loop(request) {
-            return self.reply(flow, request, 482, "the request came back to this server unchanged", &[]);
+            return self.reply(
+                flow,
+                request,
+                482,
+                "the request came back to this server unchanged",
+                &[],
+            );
         }
         self.dispatch(now, flow, request);
     }
@@ -54,7 +66,9 @@ impl Shard {
     /// RFC 3261 §16.3 step 5; where we are the server at the end, §8.2.2.3 too.
     fn unsupported(&self, request: &Message) -> Option<String> {
         let unknown = |name, known: &'static [&str]| {
-            request.option_tags(name).filter(move |tag| !known.iter().any(|one| one.eq_ignore_ascii_case(tag)))
+            request
+                .option_tags(name)
+                .filter(move |tag| !known.iter().any(|one| one.eq_ignore_ascii_case(tag)))
         };
         let mut tags: Vec<&str> = unknown(HeaderName::ProxyRequire, PROXY_EXTENSIONS).collect();
         let at_the_end = self.is_for_us(request) || request.method() == Some(Method::Register);
@@ -67,7 +81,9 @@ impl Shard {
     /// Whether the Request-URI names this server and no user of it.
     pub(super) fn is_for_us(&self, request: &Message) -> bool {
         let uri = Uri::parse(request.request_uri());
-        uri.is_ok_and(|uri| uri.user.is_none() && self.services.domains.canonical(uri.host).is_some())
+        uri.is_ok_and(|uri| {
+            uri.user.is_none() && self.services.domains.canonical(uri.host).is_some()
+        })
     }
 
     fn dispatch(&mut self, now: Now, flow: Flow, request: &Message) {
@@ -80,7 +96,13 @@ impl Shard {
             Some(Method::Register) => self.register(now, flow, request),
             Some(Method::Options) if self.is_for_us(request) => self.options(flow, request),
             _ if within && routes.count > 0 => {
-                self.reply(flow, request, 403, "the Route was not signed for this dialog", &[]);
+                self.reply(
+                    flow,
+                    request,
+                    403,
+                    "the Route was not signed for this dialog",
+                    &[],
+                );
             }
             _ => self.outside(now, flow, request, routes.count),
         }
@@ -88,7 +110,11 @@ impl Shard {
 
     /// RFC 3261 §11.2. Not more than the question: nothing here for a reflected flood.
     fn options(&mut self, flow: Flow, request: &Message) {
-        let headers = [("Allow", ALLOW), ("Accept", "*/*"), ("Supported", "path, outbound, gruu")];
+        let headers = [
+            ("Allow", ALLOW),
+            ("Accept", "*/*"),
+            ("Supported", "path, outbound, gruu"),
+        ];
         let mut bytes = self.answer(flow, request, 200, "", &headers);
         if bytes.len() * 2 > request.bytes().len() * 3 {
             bytes = self.answer(flow, request, 200, "", &[]);
@@ -98,18 +124,39 @@ impl Shard {
 
     /// A request outside of a dialog.
     fn outside(&mut self, now: Now, flow: Flow, request: &Message, pop_routes: usize) {
-        let Some(sender) = self.sender(now, flow, request) else { return };
+        let Some(sender) = self.sender(now, flow, request) else {
+            return;
+        };
         if self.is_for_us(request) {
             let known = [Method::Register, Method::Options];
-            let status = if request.method().is_some_and(|method| known.contains(&method)) { 404 } else { 405 };
-            return self.reply(flow, request, status, "this address is the server's own", &[("Allow", ALLOW)]);
+            let status = if request
+                .method()
+                .is_some_and(|method| known.contains(&method))
+            {
+                404
+            } else {
+                405
+            };
+            return self.reply(
+                flow,
+                request,
+                status,
+                "this address is the server's own",
+                &[("Allow", ALLOW)],
+            );
         }
-        let Some(account) = self.services.directory.resolve(&self.services.domains, request.request_uri()) else {
+        let Some(account) = self
+            .services
+            .directory
+            .resolve(&self.services.domains, request.request_uri())
+        else {
             return self.not_here(now, flow, request, sender, pop_routes);
         };
         match request.method() {
             Some(Method::Message) => self.message(now, flow, request, &account),
-            Some(Method::Subscribe | Method::Publish) => self.event(now, flow, request, sender, &account, pop_routes),
+            Some(Method::Subscribe | Method::Publish) => {
+                self.event(now, flow, request, sender, &account, pop_routes)
+            }
             _ => self.call(now, flow, request, sender, &account, pop_routes),
         }
     }
@@ -129,7 +176,13 @@ impl Shard {
         let header = CredentialsHeader::ProxyAuthorization;
         let (device, account) = self.authenticate(now, flow, request, realm, header)?;
         if !identity_allowed(&services.directory, &services.domains, account, from) {
-            self.reply(flow, request, 403, "From is not an address of the account that authenticated", &[]);
+            self.reply(
+                flow,
+                request,
+                403,
+                "From is not an address of the account that authenticated",
+                &[],
+            );
             return None;
         }
         Some(Sender::Device(device, account))
@@ -140,7 +193,13 @@ impl Shard {
         let services = self.services.clone();
         let host = Uri::parse(request.request_uri()).map_or("", |uri| uri.host);
         let Some(realm) = services.domains.canonical(host) else {
-            self.reply(flow, request, 403, "this server relays for its own users only", &[]);
+            self.reply(
+                flow,
+                request,
+                403,
+                "this server relays for its own users only",
+                &[],
+            );
             return None;
         };
         if services.strangers == Strangers::Accept {
@@ -148,7 +207,13 @@ impl Shard {
         }
         let header = CredentialsHeader::ProxyAuthorization;
         self.authenticate(now, flow, request, realm, header)?;
-        self.reply(flow, request, 403, "From is not an address of the account that authenticated", &[]);
+        self.reply(
+            flow,
+            request,
+            403,
+            "From is not an address of the account that authenticated",
+            &[],
+        );
         None
     }
 
@@ -163,29 +228,65 @@ impl Shard {
     ) -> Option<(DeviceId, AccountId)> {
         let services = self.services.clone();
         let source = flow.remote.ip();
-        match services.authenticator.authenticate(&services.directory, realm, request, header, source, now.unix_ms) {
+        match services.authenticator.authenticate(
+            &services.directory,
+            realm,
+            request,
+            header,
+            source,
+            now.unix_ms,
+        ) {
             AuthOutcome::Granted { device, account } => {
                 if services.limiter.account(account, source, now.unix_ms) == Verdict::Pass {
                     return Some((device, account));
                 }
                 services.counters.slowed.add();
-                self.reply(flow, request, 503, "too many requests of this account", &[("Retry-After", "1")]);
+                self.reply(
+                    flow,
+                    request,
+                    503,
+                    "too many requests of this account",
+                    &[("Retry-After", "1")],
+                );
             }
-            AuthOutcome::Challenge { stale } => self.challenge(now, flow, request, realm, header, stale),
+            AuthOutcome::Challenge { stale } => {
+                self.challenge(now, flow, request, realm, header, stale)
+            }
             AuthOutcome::Denied => self.denied(now, flow, request),
-            AuthOutcome::Disabled { .. } => self.reply(flow, request, 403, "the account is disabled", &[]),
-            AuthOutcome::Malformed => self.reply(flow, request, 400, "the credentials cannot be read", &[]),
+            AuthOutcome::Disabled { .. } => {
+                self.reply(flow, request, 403, "the account is disabled", &[])
+            }
+            AuthOutcome::Malformed => {
+                self.reply(flow, request, 400, "the credentials cannot be read", &[])
+            }
         }
         None
     }
 
-    fn challenge(&mut self, now: Now, flow: Flow, request: &Message, realm: &str, header: CredentialsHeader, stale: bool) {
+    fn challenge(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        realm: &str,
+        header: CredentialsHeader,
+        stale: bool,
+    ) {
         self.services.counters.challenges.add();
         let random = self.endpoint.random();
         let source = flow.remote.ip();
-        let values = self.services.authenticator.challenges(request, realm, stale, source, now.unix_ms, random);
-        let headers: smallvec::SmallVec<[(&str, &str); 2]> =
-            values.iter().map(|value| (header.challenge_name(), value.as_str())).collect();
+        let values = self.services.authenticator.challenges(
+            request,
+            realm,
+            stale,
+            source,
+            now.unix_ms,
+            random,
+        );
+        let headers: smallvec::SmallVec<[(&str, &str); 2]> = values
+            .iter()
+            .map(|value| (header.challenge_name(), value.as_str()))
+            .collect();
         self.reply(flow, request, header.challenge_status(), "", &headers);
     }
 
@@ -202,16 +303,30 @@ impl Shard {
         let server = self.endpoint.accept(now.instant, flow, request, UAS);
         if server.is_none() {
             self.services.counters.overloaded.add();
-            self.reply(flow, request, 503, "too many transactions", &[("Retry-After", "5")]);
+            self.reply(
+                flow,
+                request,
+                503,
+                "too many transactions",
+                &[("Retry-After", "5")],
+            );
         }
         server
     }
 
-    pub(super) fn handle_cancel(&mut self, now: Now, flow: Flow, request: &Message, invite: Option<ServerId>) {
+    pub(super) fn handle_cancel(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        invite: Option<ServerId>,
+    ) {
         let Some(invite) = invite else {
             return self.reply(flow, request, 481, "", &[]);
         };
-        let Some(server) = self.accept(now, flow, request) else { return };
+        let Some(server) = self.accept(now, flow, request) else {
+            return;
+        };
         let answer = self.answer(flow, request, 200, "", &[]);
         self.endpoint.respond(now.instant, server, 200, answer);
         if !self.cancel_parked(now, invite) {

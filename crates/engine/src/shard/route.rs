@@ -44,7 +44,9 @@ impl Shard {
     pub(super) fn own_routes(&self, request: &Message) -> OwnRoutes {
         let mut own = OwnRoutes::default();
         for route in request.routes() {
-            let Some(uri) = route.ok().and_then(|route| route.parse_uri().ok()) else { break };
+            let Some(uri) = route.ok().and_then(|route| route.parse_uri().ok()) else {
+                break;
+            };
             if !self.is_own_uri(&uri) {
                 break;
             }
@@ -53,21 +55,32 @@ impl Shard {
             if let Some(token) = uri.params.value("d") {
                 own.signed |= tokens.verify_dialog_token(request.call_id(), token);
             }
-            let flow = uri.params.value("f").and_then(|token| tokens.open_flow_token(token));
+            let flow = uri
+                .params
+                .value("f")
+                .and_then(|token| tokens.open_flow_token(token));
             own.flow = flow.as_ref().and_then(Flow::from_token);
         }
         own
     }
 
     fn is_own_uri(&self, uri: &Uri<'_>) -> bool {
-        let transport = uri.transport().and_then(|name| Transport::from_uri_parameter(name, uri.scheme == Scheme::Sips));
+        let transport = uri
+            .transport()
+            .and_then(|name| Transport::from_uri_parameter(name, uri.scheme == Scheme::Sips));
         let port = uri.port.or_else(|| transport.map(Transport::default_port));
         let named = uri.port.is_none() && self.services.domains.canonical(uri.host).is_some();
         named || self.services.locals.is_ours(uri.host, port)
     }
 
     /// A request within a dialog (RFC 3261 §16.12).
-    pub(super) fn forward_within(&mut self, now: Now, flow: Flow, request: &Message, routes: &OwnRoutes) {
+    pub(super) fn forward_within(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        routes: &OwnRoutes,
+    ) {
         let next = request.routes().nth(routes.count);
         let next_uri = match next {
             Some(Ok(route)) => route.uri,
@@ -75,7 +88,13 @@ impl Shard {
         };
         let to_user = next.is_none() && routes.flow.is_none();
         if to_user && let Some(targets) = self.gruu_targets(now, request) {
-            return self.forward(now, flow, request, self.within(request, flow, routes.count), targets);
+            return self.forward(
+                now,
+                flow,
+                request,
+                self.within(request, flow, routes.count),
+                targets,
+            );
         }
         let pending = self.within(request, flow, routes.count);
         let target = |flow| Target {
@@ -94,17 +113,30 @@ impl Shard {
 
     /// Requests that refresh a dialog's target are recorded like those that make it (RFC 5658).
     fn within(&self, request: &Message, incoming: Flow, pop_routes: usize) -> Pending {
-        let refresh = matches!(request.method(), Some(Method::Invite | Method::Subscribe | Method::Update | Method::Refer));
+        let refresh = matches!(
+            request.method(),
+            Some(Method::Invite | Method::Subscribe | Method::Update | Method::Refer)
+        );
         let record_route = refresh.then(|| self.record_route(request, incoming));
-        Pending { pop_routes, record_route, asserted: None }
+        Pending {
+            pop_routes,
+            record_route,
+            asserted: None,
+        }
     }
 
     fn record_route(&self, request: &Message, incoming: Flow) -> RecordRoute {
         let tokens = &self.services.tokens;
-        let reachable = request.contacts().next().and_then(Result::ok).is_some_and(|contact| {
-            let sidetone_sip::Contact::Addr(contact) = contact else { return false };
-            !incoming.transport.is_reliable() && self.is_direct(contact.uri, incoming)
-        });
+        let reachable = request
+            .contacts()
+            .next()
+            .and_then(Result::ok)
+            .is_some_and(|contact| {
+                let sidetone_sip::Contact::Addr(contact) = contact else {
+                    return false;
+                };
+                !incoming.transport.is_reliable() && self.is_direct(contact.uri, incoming)
+            });
         RecordRoute {
             token: tokens.dialog_token(request.call_id()),
             incoming_flow: (!reachable).then(|| tokens.flow_token(&incoming.as_token())),
@@ -114,8 +146,12 @@ impl Shard {
     /// Whether a datagram peer is reached at its contact: no NAT between, for the address is that which we see.
     fn is_direct(&self, contact: &str, flow: Flow) -> bool {
         Uri::parse(contact).is_ok_and(|uri| {
-            let udp = uri.transport().is_none_or(|name| name.eq_ignore_ascii_case("udp"));
-            udp && uri.host_ip().is_some_and(|address| address.to_canonical() == flow.remote.ip().to_canonical())
+            let udp = uri
+                .transport()
+                .is_none_or(|name| name.eq_ignore_ascii_case("udp"));
+            udp && uri
+                .host_ip()
+                .is_some_and(|address| address.to_canonical() == flow.remote.ip().to_canonical())
         })
     }
 
@@ -126,9 +162,12 @@ impl Shard {
             return;
         }
         let next = request.routes().nth(routes.count);
-        let uri = next.and_then(Result::ok).map_or(request.request_uri(), |route| route.uri);
+        let uri = next
+            .and_then(Result::ok)
+            .map_or(request.request_uri(), |route| route.uri);
         if let Some(hop) = routes.flow.or_else(|| self.numeric_hop(uri, flow)) {
-            self.proxy.forward_ack(&mut self.endpoint, request, flow, routes.count, hop);
+            self.proxy
+                .forward_ack(&mut self.endpoint, request, flow, routes.count, hop);
         }
     }
 
@@ -138,13 +177,25 @@ impl Shard {
         let host = uri.params.value("maddr").unwrap_or(uri.host);
         let address = sidetone_sip::host_ip(host)?;
         let transport = transport_of(&uri)?;
-        Some(self.hop(transport, SocketAddr::new(address, uri.port.unwrap_or(transport.default_port())), incoming))
+        Some(self.hop(
+            transport,
+            SocketAddr::new(address, uri.port.unwrap_or(transport.default_port())),
+            incoming,
+        ))
     }
 
     fn hop(&self, transport: Transport, remote: SocketAddr, incoming: Flow) -> Flow {
         let same = incoming.transport == transport && incoming.remote.is_ipv6() == remote.is_ipv6();
         let listener = self.services.locals.listener(transport, remote.is_ipv6());
-        Flow::to(transport, if same { incoming.listener } else { listener.unwrap_or_default() }, remote)
+        Flow::to(
+            transport,
+            if same {
+                incoming.listener
+            } else {
+                listener.unwrap_or_default()
+            },
+            remote,
+        )
     }
 
     /// A request for a local user.
@@ -162,7 +213,13 @@ impl Shard {
             None => self.targets(now, flow, &account.address, |_| true),
         };
         if targets.is_empty() || account.disabled {
-            return self.reply(flow, request, 480, "no device of this user is registered", &[]);
+            return self.reply(
+                flow,
+                request,
+                480,
+                "no device of this user is registered",
+                &[],
+            );
         }
         if request.method() == Some(Method::Invite) {
             self.services.counters.calls.add();
@@ -171,30 +228,59 @@ impl Shard {
         self.forward(now, flow, request, pending, targets);
     }
 
-    fn before_targets(&self, request: &Message, incoming: Flow, sender: Sender, pop_routes: usize) -> Pending {
-        let forms = matches!(request.method(), Some(Method::Invite | Method::Subscribe | Method::Refer | Method::Notify));
+    fn before_targets(
+        &self,
+        request: &Message,
+        incoming: Flow,
+        sender: Sender,
+        pop_routes: usize,
+    ) -> Pending {
+        let forms = matches!(
+            request.method(),
+            Some(Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
+        );
         let asserted = match sender {
-            Sender::Device(_, account) => self.services.address_of(account).map(|address| format!("<sip:{address}>")),
+            Sender::Device(_, account) => self
+                .services
+                .address_of(account)
+                .map(|address| format!("<sip:{address}>")),
             Sender::Trusted | Sender::Stranger => None,
         };
-        Pending { pop_routes, record_route: forms.then(|| self.record_route(request, incoming)), asserted }
+        Pending {
+            pop_routes,
+            record_route: forms.then(|| self.record_route(request, incoming)),
+            asserted,
+        }
     }
 
     /// RFC 5627 §5.1: a GRUU names one instance. `None`: the Request-URI is no GRUU of ours.
     fn gruu_targets(&self, now: Now, request: &Message) -> Option<Vec<Target>> {
         let uri = Uri::parse(request.request_uri()).ok()?;
         let gr = uri.params.get("gr")?;
-        let incoming = Flow::to(Transport::Udp, 0, SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0));
+        let incoming = Flow::to(
+            Transport::Udp,
+            0,
+            SocketAddr::new(IpAddr::from([0, 0, 0, 0]), 0),
+        );
         let user = uri.user_unescaped()?;
         if let Some(opened) = self.services.tokens.open_temp_gruu(&user) {
             let domain = self.services.domains.canonical(uri.host)?;
             let address = AddressOfRecord::new(&opened.user, domain).ok()?;
-            let of_it = |binding: &Binding| binding.instance().is_some_and(|one| opened.matches(one, binding.call_id()));
+            let of_it = |binding: &Binding| {
+                binding
+                    .instance()
+                    .is_some_and(|one| opened.matches(one, binding.call_id()))
+            };
             return Some(self.targets(now, incoming, &address, of_it));
         }
-        let account = self.services.directory.resolve(&self.services.domains, request.request_uri())?;
+        let account = self
+            .services
+            .directory
+            .resolve(&self.services.domains, request.request_uri())?;
         let instance = gruu::instance_of_gr(gr.unwrap_or_default())?;
-        Some(self.targets(now, incoming, &account.address, |binding| binding.instance() == Some(&instance)))
+        Some(self.targets(now, incoming, &account.address, |binding| {
+            binding.instance() == Some(&instance)
+        }))
     }
 
     fn targets(
@@ -205,7 +291,11 @@ impl Shard {
         wanted: impl Fn(&Binding) -> bool,
     ) -> Vec<Target> {
         let bindings = self.services.location.lookup(address, now.unix_ms);
-        bindings.iter().filter(|binding| wanted(binding)).filter_map(|binding| self.target(binding, incoming)).collect()
+        bindings
+            .iter()
+            .filter(|binding| wanted(binding))
+            .filter_map(|binding| self.target(binding, incoming))
+            .collect()
     }
 
     fn target(&self, binding: &Binding, incoming: Flow) -> Option<Target> {
@@ -216,7 +306,10 @@ impl Shard {
             flow,
             q: binding.q,
             record,
-            group: binding.instance().filter(|_| binding.reg_id > 0).map(Box::from),
+            group: binding
+                .instance()
+                .filter(|_| binding.reg_id > 0)
+                .map(Box::from),
         })
     }
 
@@ -231,8 +324,12 @@ impl Shard {
         match flow {
             Some(flow) if flow.transport.is_reliable() || binding.reg_id > 0 => Some((flow, true)),
             Some(flow) if !self.is_direct(binding.contact(), flow) => Some((flow, true)),
-            Some(flow) => self.numeric_hop(binding.contact(), flow).map(|hop| (hop, false)),
-            None => self.numeric_hop(binding.contact(), incoming).map(|hop| (hop, false)),
+            Some(flow) => self
+                .numeric_hop(binding.contact(), flow)
+                .map(|hop| (hop, false)),
+            None => self
+                .numeric_hop(binding.contact(), incoming)
+                .map(|hop| (hop, false)),
         }
     }
 
@@ -247,26 +344,52 @@ impl Shard {
         pop_routes: usize,
     ) {
         if request.method() == Some(Method::Publish) {
-            return self.reply(flow, request, 489, "no event is published here", &[("Allow-Events", "reg")]);
+            return self.reply(
+                flow,
+                request,
+                489,
+                "no event is published here",
+                &[("Allow-Events", "reg")],
+            );
         }
         self.call(now, flow, request, sender, account, pop_routes);
     }
 
     /// No account of ours: unknown here, or somebody elsewhere.
-    pub(super) fn not_here(&mut self, now: Now, flow: Flow, request: &Message, sender: Sender, pop_routes: usize) {
+    pub(super) fn not_here(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        sender: Sender,
+        pop_routes: usize,
+    ) {
         let host = Uri::parse(request.request_uri()).map_or("", |uri| uri.host);
         if self.services.domains.canonical(host).is_some() {
-            if let Some(targets) = self.gruu_targets(now, request).filter(|targets| !targets.is_empty()) {
+            if let Some(targets) = self
+                .gruu_targets(now, request)
+                .filter(|targets| !targets.is_empty())
+            {
                 let pending = self.before_targets(request, flow, sender, pop_routes);
                 return self.forward(now, flow, request, pending, targets);
             }
             return self.reply(flow, request, 404, "no such user", &[]);
         }
         if sender == Sender::Stranger {
-            return self.reply(flow, request, 403, "this server relays for its own users only", &[]);
+            return self.reply(
+                flow,
+                request,
+                403,
+                "this server relays for its own users only",
+                &[],
+            );
         }
         let pending = self.before_targets(request, flow, sender, pop_routes);
-        let next = request.routes().nth(pop_routes).and_then(Result::ok).map(|route| route.uri.to_owned());
+        let next = request
+            .routes()
+            .nth(pop_routes)
+            .and_then(Result::ok)
+            .map(|route| route.uri.to_owned());
         let next = next.unwrap_or_else(|| request.request_uri().to_owned());
         self.leave(now, flow, request, pending, &next);
     }
@@ -276,7 +399,14 @@ impl Shard {
             return self.resolve(now, flow, request, pending, next);
         };
         let uri = request.request_uri().to_owned();
-        let target = Target { uri, routes: Vec::new(), flow: hop, q: 1000, record: false, group: None };
+        let target = Target {
+            uri,
+            routes: Vec::new(),
+            flow: hop,
+            q: 1000,
+            record: false,
+            group: None,
+        };
         self.forward(now, flow, request, pending, vec![target]);
     }
 
@@ -286,25 +416,59 @@ impl Shard {
             return self.reply(flow, request, 400, "the next hop is no URI", &[]);
         };
         if uri.scheme == Scheme::Tel {
-            return self.reply(flow, request, 404, "there is no trunk for telephone numbers", &[]);
+            return self.reply(
+                flow,
+                request,
+                404,
+                "there is no trunk for telephone numbers",
+                &[],
+            );
         }
         let sips = uri.scheme == Scheme::Sips;
-        let transport = uri.transport().and_then(|name| Transport::from_uri_parameter(name, sips));
-        let target = ResolveTarget { host: uri.host.to_owned(), port: uri.port, transport, sips };
+        let transport = uri
+            .transport()
+            .and_then(|name| Transport::from_uri_parameter(name, sips));
+        let target = ResolveTarget {
+            host: uri.host.to_owned(),
+            port: uri.port,
+            transport,
+            sips,
+        };
         if self.parked.len() >= 1024 {
             self.services.counters.overloaded.add();
-            return self.reply(flow, request, 503, "too many look-ups", &[("Retry-After", "2")]);
+            return self.reply(
+                flow,
+                request,
+                503,
+                "too many look-ups",
+                &[("Retry-After", "2")],
+            );
         }
-        let Some(server) = self.accept(now, flow, request) else { return };
+        let Some(server) = self.accept(now, flow, request) else {
+            return;
+        };
         let ticket = self.ticket();
         self.want(Want::Resolve { target, ticket });
         let uri = request.request_uri().to_owned();
-        let parked = Parked { server, forward, transport_from: flow, request: request.clone(), uri };
+        let parked = Parked {
+            server,
+            forward,
+            transport_from: flow,
+            request: request.clone(),
+            uri,
+        };
         self.parked.insert(ticket, parked);
     }
 
-    pub(super) fn resolved(&mut self, now: Now, ticket: u64, hops: Result<Vec<(Transport, SocketAddr)>, String>) {
-        let Some(parked) = self.parked.remove(&ticket) else { return };
+    pub(super) fn resolved(
+        &mut self,
+        now: Now,
+        ticket: u64,
+        hops: Result<Vec<(Transport, SocketAddr)>, String>,
+    ) {
+        let Some(parked) = self.parked.remove(&ticket) else {
+            return;
+        };
         let hops = hops.unwrap_or_else(|why| {
             tracing::info!(uri = parked.uri, why, "the next hop was not found");
             Vec::new()
@@ -321,25 +485,56 @@ impl Shard {
         });
         let targets: Vec<Target> = targets.collect();
         if targets.is_empty() {
-            let answer = self.answer(incoming, &parked.request, 404, "the host of the address was not found", &[]);
-            return self.endpoint.respond(now.instant, parked.server, 404, answer);
+            let answer = self.answer(
+                incoming,
+                &parked.request,
+                404,
+                "the host of the address was not found",
+                &[],
+            );
+            return self
+                .endpoint
+                .respond(now.instant, parked.server, 404, answer);
         }
-        self.start(now, parked.server, incoming, &parked.request, parked.forward, targets);
+        self.start(
+            now,
+            parked.server,
+            incoming,
+            &parked.request,
+            parked.forward,
+            targets,
+        );
     }
 
     /// An INVITE that is cancelled while its next hop is looked up.
     pub(super) fn cancel_parked(&mut self, now: Now, invite: ServerId) -> bool {
-        let Some(ticket) = self.parked.iter().find(|(_, parked)| parked.server == invite).map(|(ticket, _)| *ticket) else {
+        let Some(ticket) = self
+            .parked
+            .iter()
+            .find(|(_, parked)| parked.server == invite)
+            .map(|(ticket, _)| *ticket)
+        else {
             return false;
         };
-        let Some(parked) = self.parked.remove(&ticket) else { return false };
+        let Some(parked) = self.parked.remove(&ticket) else {
+            return false;
+        };
         let answer = self.answer(parked.transport_from, &parked.request, 487, "", &[]);
         self.endpoint.respond(now.instant, invite, 487, answer);
         true
     }
 
-    fn forward(&mut self, now: Now, flow: Flow, request: &Message, pending: Pending, targets: Vec<Target>) {
-        let Some(server) = self.accept(now, flow, request) else { return };
+    fn forward(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        pending: Pending,
+        targets: Vec<Target>,
+    ) {
+        let Some(server) = self.accept(now, flow, request) else {
+            return;
+        };
         self.start(now, server, flow, request, pending, targets);
     }
 

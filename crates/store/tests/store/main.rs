@@ -1,6 +1,10 @@
 //! The store against real files.
 
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test ends at the first surprise"
+)]
 
 mod backup;
 mod directory;
