@@ -301,7 +301,9 @@ impl Work {
         if status >= 600 {
             self.stop(tools);
         }
-        self.next_of_group(tools, index, matches!(status, 408 | 430));
+        // RFC 3263 §4.3: of the hosts of one name, an overloaded one is a failed one.
+        let overloaded = status == 503 && !self.branches[index].is_connected();
+        self.next_of_group(tools, index, overloaded || matches!(status, 408 | 430));
         self.conclude(tools, Some(Answer::Theirs(Box::new(message.clone()))))
     }
 
@@ -336,7 +338,7 @@ impl Work {
         };
         let branch = &mut self.branches[index];
         branch.state = State::Done;
-        let connected = branch.target.flow.connection != 0;
+        let connected = branch.is_connected();
         if timeout && !self.is_invite() {
             // RFC 4320 §4.2: no 408; the caller's own transaction ends at this moment too.
             self.stop(tools);
@@ -483,6 +485,11 @@ impl Work {
 }
 
 impl Branch {
+    /// Whether the target came over a connection of its own; else it is an address to which one may be opened.
+    fn is_connected(&self) -> bool {
+        self.target.flow.connection != 0
+    }
+
     /// Sends CANCEL, or remembers to.
     fn cancel(&mut self, tools: &mut Tools<'_>) {
         let State::Active(client) = self.state else {

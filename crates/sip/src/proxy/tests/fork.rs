@@ -187,6 +187,21 @@ fn another_flow_of_the_instance_only_when_one_fails() {
 }
 
 #[test]
+fn of_the_hosts_of_a_name_the_next_is_asked_when_one_is_overloaded() {
+    let mut ladder = Ladder::invite(vec![grouped("far1", "dns"), grouped("far2", "dns")]);
+    ladder.answer("far1", 503);
+    ladder.expect(&["> far1 INVITE", "< far1 503", "> far2 INVITE"]);
+    ladder.answer("far2", 486);
+    ladder.expect(&["< far2 486", "> alice 486"]);
+    ladder.ends();
+    // A phone that says so has answered.
+    let mut ladder = Ladder::invite(vec![grouped("b1", "i"), grouped("b2", "i")]);
+    ladder.answer("b1", 503);
+    ladder.expect(&["> b1 INVITE", "< b1 503", "> alice 500"]);
+    ladder.ends();
+}
+
+#[test]
 fn a_lost_connection_is_480_and_a_lost_next_hop_500() {
     let mut ladder = Ladder::invite(vec![target("b1", 1)]);
     ladder.unreachable("b1");
