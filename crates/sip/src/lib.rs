@@ -7,6 +7,7 @@
 
 mod base64url;
 pub mod build;
+pub mod dialog;
 pub mod digest;
 pub mod edit;
 pub mod endpoint;
@@ -31,10 +32,12 @@ pub mod timer;
 pub mod token;
 mod transaction;
 pub mod uri;
+pub mod usage;
 pub mod validate;
 pub mod via;
 
 pub use build::{RequestBuilder, ResponseBuilder};
+pub use dialog::{Dialog, DialogRequest};
 pub use digest::{Algorithm, Credentials, Ha1, MalformedCredentials, Qop};
 pub use edit::Edit;
 pub use endpoint::{ClientId, ClientState, Endpoint, Event, Received, ServerId, Transmit};
@@ -51,6 +54,7 @@ pub use reason::reason_phrase;
 pub use stream::{Frame, FrameError, Framer};
 pub use token::{FlowToken, TokenKey};
 pub use uri::{Scheme, Uri, escape_user, host_ip, host_port, unescape};
+pub use usage::subscription::{Notifier, Refused, Subscription, Termination};
 pub use via::{BRANCH_COOKIE, Via};
 
 /// A part of a message that is not by the grammar, named by what was expected.
