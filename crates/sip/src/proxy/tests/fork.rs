@@ -25,6 +25,8 @@ fn the_first_to_answer_wins_and_the_others_are_cancelled() {
     ladder.answer("b2", 200);
     ladder.expect(&["< b2 200", "> alice 200", "> b1 CANCEL"]);
     assert_eq!(ladder.outcome().to().expect("To").tag(), Some("b2"));
+    ladder.answer("b2", 200);
+    ladder.expect(&["< b2 200", "> alice 200"]);
     ladder.answer("b1", 487);
     ladder.answer("b2", 200);
     ladder.expect(&["< b1 487", "< b2 200", "> alice 200"]);
@@ -237,6 +239,7 @@ fn other_requests_fork_without_cancel() {
         "> alice 200",
         "< b2 200",
     ]);
+    assert_eq!(ladder.proxy.len(), 0, "nothing more can come");
     ladder.ends();
 }
 
