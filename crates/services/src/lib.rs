@@ -12,6 +12,7 @@ pub mod domains;
 pub mod limits;
 pub mod location;
 pub mod offer;
+pub mod reg_event;
 pub mod registrar;
 
 pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
@@ -21,4 +22,5 @@ pub use domains::Domains;
 pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
 pub use location::{Location, Target, Targets, flow_text, parse_flow_text};
 pub use offer::Offer;
+pub use reg_event::{Notify, RegEventLimits, RegEvents, Removal, SubscribeAnswer};
 pub use registrar::{RegisterContext, RegisterError, RegisterPolicy, Registered, register};

@@ -1,0 +1,460 @@
+//! Registration events (RFC 3680): who watches which address, and what they are told.
+//!
+//! *Invariant: what a subscriber has been told is what it can compute the registration from*:
+//! versions count up by one, a change that could not be told yet is kept or replaced by the
+//! full state. At most one NOTIFY per subscription is under way.
+//!
+//! Who may watch is the caller's decision; what is kept is bounded by [`RegEventLimits`].
+
+mod contacts;
+mod reginfo;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use sidetone_model::{AddressOfRecord, Binding};
+use sidetone_sip::{DialogRequest, Flow, Message, Notifier, Refused, Subscription, Termination};
+
+pub use contacts::Removal;
+use contacts::{Change, Contacts};
+
+/// The package's name in Event and Allow-Events.
+pub const EVENT: &str = "reg";
+
+const NOTIFIER: Notifier = Notifier {
+    event: EVENT,
+    content_type: "application/reginfo+xml",
+    min_expires_s: 60,
+    max_expires_s: 86_400,
+    // RFC 3680 §4.4.
+    default_expires_s: 3_761,
+};
+
+/// Changes kept for a subscriber that cannot be told yet; more make the full state.
+const CHANGES_MAX: usize = 32;
+
+/// How much is kept, and how often a subscriber is told.
+#[derive(Debug, Clone, Copy)]
+pub struct RegEventLimits {
+    /// Subscriptions in all.
+    pub subscriptions: usize,
+    /// Subscriptions to one address.
+    pub per_address: usize,
+    /// The least time between two NOTIFYs of a subscription (RFC 3680 §4.10).
+    pub interval_ms: u64,
+}
+
+impl Default for RegEventLimits {
+    fn default() -> Self {
+        Self {
+            subscriptions: 10_000,
+            per_address: 16,
+            interval_ms: 5_000,
+        }
+    }
+}
+
+/// What to answer to a SUBSCRIBE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscribeAnswer {
+    /// The code; a 200 copies Record-Route and has the tag that was given.
+    pub status: u16,
+    /// Why it is refused; empty for a 200.
+    pub reason: &'static str,
+    /// Header fields beside the usual ones.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl From<Refused> for SubscribeAnswer {
+    fn from(refused: Refused) -> Self {
+        Self {
+            status: refused.status,
+            reason: refused.reason,
+            headers: refused.headers,
+        }
+    }
+}
+
+/// A NOTIFY to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// Whom to report the end to: [`RegEvents::answered`] or [`RegEvents::failed`].
+    pub subscription: u64,
+    /// The flow by which the last SUBSCRIBE came.
+    pub flow: Flow,
+    /// The request, with the URI of its next hop; it lacks its Via.
+    pub request: DialogRequest,
+}
+
+#[derive(Debug)]
+struct Watched {
+    contacts: Contacts,
+    subscribers: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    address: AddressOfRecord,
+    subscription: Subscription,
+    flow: Flow,
+    version: u32,
+    /// A NOTIFY is under way.
+    busy: bool,
+    /// In the line of those to be told now.
+    in_line: bool,
+    /// No NOTIFY before.
+    next_ms: u64,
+    deferred_ms: Option<u64>,
+    full: bool,
+    /// The last NOTIFY was not taken: the next one tells everything.
+    missed: bool,
+    changes: Vec<Change>,
+    ends: Option<Termination>,
+}
+
+impl Subscriber {
+    fn is_over(&self, now_ms: u64) -> bool {
+        self.ends.is_some() || self.subscription.is_over(now_ms)
+    }
+
+    fn has_news(&self) -> bool {
+        self.full || !self.changes.is_empty()
+    }
+
+    fn add(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.changes.retain(|earlier| earlier.id() != change.id());
+            self.changes.push(change.clone());
+        }
+        if self.changes.len() > CHANGES_MAX {
+            self.changes.clear();
+            self.full = true;
+        }
+    }
+}
+
+/// All subscriptions to registrations of one shard.
+#[derive(Debug, Default)]
+pub struct RegEvents {
+    limits: RegEventLimits,
+    watched: HashMap<AddressOfRecord, Watched>,
+    subscribers: HashMap<u64, Subscriber>,
+    /// Subscriptions by Call-ID.
+    dialogs: HashMap<Box<[u8]>, Vec<u64>>,
+    timers: BTreeSet<(u64, u64)>,
+    line: VecDeque<u64>,
+    numbers: u64,
+}
+
+impl RegEvents {
+    /// Nobody watches yet.
+    pub fn new(limits: RegEventLimits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// How many subscriptions there are.
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// The address that an existing subscription watches, by a request in its dialog.
+    pub fn address_of(&self, request: &Message) -> Option<&AddressOfRecord> {
+        Some(&self.subscribers.get(&self.find(request)?)?.address)
+    }
+
+    /// A SUBSCRIBE outside any dialog from someone who may watch `address`, whose bindings
+    /// are `bindings`. `contact_uri` leads back to this table, `tag` is new. The NOTIFY
+    /// follows from [`RegEvents::poll`] after the answer.
+    #[allow(clippy::too_many_arguments)] // Each is another fact about one request.
+    pub fn subscribe(
+        &mut self,
+        now_ms: u64,
+        flow: Flow,
+        request: &Message,
+        address: &AddressOfRecord,
+        bindings: &[Binding],
+        contact_uri: &str,
+        tag: &str,
+    ) -> SubscribeAnswer {
+        let made = NOTIFIER.subscribe(now_ms, request, contact_uri, tag);
+        let (subscription, headers) = match made {
+            Ok(made) => made,
+            Err(refused) => return refused.into(),
+        };
+        if self.is_full(address) {
+            return SubscribeAnswer {
+                status: 503,
+                reason: "too many subscriptions",
+                headers: vec![("Retry-After", "60".into())],
+            };
+        }
+        self.changed(now_ms, address, bindings, Removal::Unregistered);
+        let number = self.enter(now_ms, flow, address, bindings, subscription);
+        self.schedule(now_ms, number);
+        accepted(headers)
+    }
+
+    fn is_full(&self, address: &AddressOfRecord) -> bool {
+        let watchers = self.watched.get(address);
+        self.subscribers.len() >= self.limits.subscriptions
+            || watchers.is_some_and(|all| all.subscribers.len() >= self.limits.per_address)
+    }
+
+    fn enter(
+        &mut self,
+        now_ms: u64,
+        flow: Flow,
+        address: &AddressOfRecord,
+        bindings: &[Binding],
+        subscription: Subscription,
+    ) -> u64 {
+        self.numbers += 1;
+        let number = self.numbers;
+        let watched = self
+            .watched
+            .entry(address.clone())
+            .or_insert_with(|| Watched {
+                contacts: Contacts::new(number, bindings),
+                subscribers: Vec::new(),
+            });
+        watched.subscribers.push(number);
+        let call_id = subscription.dialog().call_id();
+        self.dialogs.entry(call_id.into()).or_default().push(number);
+        self.timers.insert((subscription.expires_at_ms(), number));
+        let subscriber = Subscriber {
+            address: address.clone(),
+            subscription,
+            flow,
+            version: 0,
+            busy: false,
+            in_line: false,
+            next_ms: now_ms,
+            deferred_ms: None,
+            full: true,
+            missed: false,
+            changes: Vec::new(),
+            ends: None,
+        };
+        self.subscribers.insert(number, subscriber);
+        number
+    }
+
+    /// A SUBSCRIBE within a dialog, from someone who may watch [`RegEvents::address_of`] it.
+    pub fn refresh(&mut self, now_ms: u64, flow: Flow, request: &Message) -> SubscribeAnswer {
+        let found = self.find(request);
+        let found = found.and_then(|number| Some((number, self.subscribers.get_mut(&number)?)));
+        let Some((number, subscriber)) = found else {
+            return SubscribeAnswer {
+                status: 481,
+                reason: "there is no such subscription",
+                headers: Vec::new(),
+            };
+        };
+        let before_ms = subscriber.subscription.expires_at_ms();
+        let headers = match NOTIFIER.refresh(now_ms, request, &mut subscriber.subscription) {
+            Ok(headers) => headers,
+            Err(refused) => return refused.into(),
+        };
+        self.timers.remove(&(before_ms, number));
+        self.timers
+            .insert((subscriber.subscription.expires_at_ms(), number));
+        subscriber.flow = flow;
+        // RFC 6665 §4.2.1.2: a NOTIFY at once, whatever became of the last one.
+        subscriber.full = true;
+        subscriber.busy = false;
+        subscriber.next_ms = now_ms;
+        self.schedule(now_ms, number);
+        accepted(headers)
+    }
+
+    /// The bindings of an address are now these. Costs one look-up where nobody watches.
+    pub fn changed(
+        &mut self,
+        now_ms: u64,
+        address: &AddressOfRecord,
+        bindings: &[Binding],
+        removal: Removal,
+    ) {
+        let Some(watched) = self.watched.get_mut(address) else {
+            return;
+        };
+        let changes = watched.contacts.update(now_ms, bindings, removal);
+        if changes.is_empty() {
+            return;
+        }
+        for number in watched.subscribers.clone() {
+            if let Some(subscriber) = self.subscribers.get_mut(&number) {
+                subscriber.add(&changes);
+                subscriber.full |= std::mem::take(&mut subscriber.missed);
+            }
+            self.schedule(now_ms, number);
+        }
+    }
+
+    /// The address is no more: its subscriptions end.
+    pub fn address_gone(&mut self, now_ms: u64, address: &AddressOfRecord) {
+        self.changed(now_ms, address, &[], Removal::Deactivated);
+        let watched = self.watched.get(address);
+        let numbers = watched.map_or_else(Vec::new, |watched| watched.subscribers.clone());
+        for number in numbers {
+            if let Some(subscriber) = self.subscribers.get_mut(&number) {
+                subscriber.ends = Some(Termination::NoResource);
+            }
+            self.schedule(now_ms, number);
+        }
+    }
+
+    /// The next NOTIFY.
+    pub fn poll(&mut self, now_ms: u64) -> Option<Notify> {
+        loop {
+            let number = self.line.pop_front()?;
+            if let Some(notify) = self.notify(now_ms, number) {
+                return Some(notify);
+            }
+        }
+    }
+
+    fn notify(&mut self, now_ms: u64, number: u64) -> Option<Notify> {
+        let subscriber = self.subscribers.get_mut(&number)?;
+        let contacts = &self.watched.get(&subscriber.address)?.contacts;
+        let over = subscriber.is_over(now_ms);
+        let changes = std::mem::take(&mut subscriber.changes);
+        let full = std::mem::take(&mut subscriber.full) || changes.is_empty();
+        let document = reginfo::Document {
+            version: subscriber.version,
+            full,
+            address: &subscriber.address,
+            contacts,
+            changes: &changes,
+        };
+        let body = document.render(now_ms).into_bytes();
+        let subscription = &mut subscriber.subscription;
+        let notify = Notify {
+            subscription: number,
+            flow: subscriber.flow,
+            request: NOTIFIER.notify(now_ms, subscription, subscriber.ends, body),
+        };
+        subscriber.version = subscriber.version.wrapping_add(1);
+        subscriber.busy = true;
+        subscriber.in_line = false;
+        subscriber.next_ms = now_ms + self.limits.interval_ms;
+        if over {
+            self.remove(number);
+        }
+        Some(notify)
+    }
+
+    /// A NOTIFY was answered.
+    pub fn answered(&mut self, now_ms: u64, subscription: u64, status: u16) {
+        if status < 200 {
+            return;
+        }
+        if Subscription::ends_by(status) {
+            return self.remove(subscription);
+        }
+        if let Some(subscriber) = self.subscribers.get_mut(&subscription) {
+            subscriber.busy = false;
+            subscriber.missed |= status >= 300;
+        }
+        self.schedule(now_ms, subscription);
+    }
+
+    /// A NOTIFY came to nothing: RFC 6665 §4.2.2 ends the subscription.
+    pub fn failed(&mut self, subscription: u64) {
+        self.remove(subscription);
+    }
+
+    /// When [`RegEvents::handle_timeout`] has something to do.
+    pub fn next_timeout_ms(&self) -> Option<u64> {
+        self.timers.first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Ends what is over and tells what was put off.
+    pub fn handle_timeout(&mut self, now_ms: u64) {
+        while let Some(&(at_ms, number)) = self.timers.first() {
+            if at_ms > now_ms {
+                return;
+            }
+            self.timers.pop_first();
+            if let Some(subscriber) = self.subscribers.get_mut(&number)
+                && subscriber.deferred_ms == Some(at_ms)
+            {
+                subscriber.deferred_ms = None;
+            }
+            self.schedule(now_ms, number);
+        }
+    }
+
+    /// Puts a subscriber in line, or off to when it may be told.
+    fn schedule(&mut self, now_ms: u64, number: u64) {
+        let Some(subscriber) = self.subscribers.get_mut(&number) else {
+            return;
+        };
+        if subscriber.in_line {
+            return;
+        }
+        let over = subscriber.is_over(now_ms);
+        if !over && (subscriber.busy || !subscriber.has_news()) {
+            return;
+        }
+        if over || subscriber.next_ms <= now_ms {
+            subscriber.in_line = true;
+            self.line.push_back(number);
+        } else if subscriber.deferred_ms.is_none() {
+            subscriber.deferred_ms = Some(subscriber.next_ms);
+            self.timers.insert((subscriber.next_ms, number));
+        }
+    }
+
+    fn find(&self, request: &Message) -> Option<u64> {
+        let numbers = self.dialogs.get(request.call_id())?;
+        let of = |number: &&u64| {
+            let subscriber = self.subscribers.get(number);
+            subscriber.is_some_and(|subscriber| subscriber.subscription.is_of(request))
+        };
+        numbers.iter().find(of).copied()
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(subscriber) = self.subscribers.remove(&number) else {
+            return;
+        };
+        self.timers
+            .remove(&(subscriber.subscription.expires_at_ms(), number));
+        if let Some(deferred_ms) = subscriber.deferred_ms {
+            self.timers.remove(&(deferred_ms, number));
+        }
+        let call_id = subscriber.subscription.dialog().call_id();
+        if let Some(numbers) = self.dialogs.get_mut(call_id) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.dialogs.remove(call_id);
+            }
+        }
+        if let Some(watched) = self.watched.get_mut(&subscriber.address) {
+            watched.subscribers.retain(|other| *other != number);
+            if watched.subscribers.is_empty() {
+                self.watched.remove(&subscriber.address);
+            }
+        }
+    }
+}
+
+fn accepted(headers: Vec<(&'static str, String)>) -> SubscribeAnswer {
+    SubscribeAnswer {
+        status: 200,
+        reason: "",
+        headers,
+    }
+}
+
+#[cfg(test)]
+#[path = "reg_event_tests.rs"]
+mod tests;
