@@ -10,14 +10,19 @@
 //! Whoever performs the steps does so in their order, and a [`Step::Load`] sees the marks of
 //! every [`Step::Delivered`] before it.
 
+mod held;
 mod queue;
+mod step;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use sidetone_model::{DeviceId, MessageId, StoredMessage};
 
+use held::Held;
 use queue::{Queue, State};
+use step::Failure;
+pub use step::{DeliveryLimits, Step};
 
 /// The most messages that one [`Step::Load`] is answered with.
 pub const PAGE: usize = 32;
@@ -28,80 +33,6 @@ const LOADS: usize = 16;
 const RETRY_MS: [u64; 5] = [2_000, 5_000, 15_000, 60_000, 300_000];
 /// A copy that nobody reports on is given up: twice the 64 × T1 of its transaction.
 const SILENCE_MS: u64 = 64_000;
-
-/// How much is held in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryLimits {
-    /// Messages, over all devices.
-    pub messages: usize,
-    /// Octets of these messages.
-    pub octets: usize,
-    /// Devices that have nothing to get and are remembered all the same, so that their next
-    /// message need not be read back.
-    pub idle_devices: usize,
-}
-
-impl Default for DeliveryLimits {
-    fn default() -> Self {
-        Self {
-            messages: 8_192,
-            octets: 32 << 20,
-            idle_devices: 65_536,
-        }
-    }
-}
-
-/// What to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Read up to [`PAGE`] messages for the device, oldest first, greater than `after`;
-    /// answer with [`Deliveries::loaded`] or [`Deliveries::load_failed`].
-    Load {
-        /// Whose messages.
-        device: DeviceId,
-        /// The first one is greater.
-        after: MessageId,
-    },
-    /// Send one copy to each of the device's bindings: first tell [`Deliveries::sending`]
-    /// how many, then the end of each.
-    Send {
-        /// Names this attempt; less than 2^48.
-        attempt: u64,
-        /// To whom.
-        device: DeviceId,
-        /// What.
-        message: Arc<StoredMessage>,
-    },
-    /// Take the message off the device's list in the store.
-    Delivered {
-        /// Who has it.
-        device: DeviceId,
-        /// What it has.
-        message: MessageId,
-    },
-}
-
-/// What a failed copy means for the message; of several copies the greatest counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Failure {
-    /// The device does not do MESSAGE.
-    Unable,
-    /// The device will not take this one.
-    Refused,
-    /// It may go better later.
-    Temporary,
-}
-
-impl Failure {
-    fn of(status: u16) -> Self {
-        match status {
-            405 | 501 => Self::Unable,
-            // RFC 3261 §21: said of this body, not of the moment.
-            413 | 415 | 488 | 493 | 513 | 603 | 606 => Self::Refused,
-            _ => Self::Temporary,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Flight {
@@ -125,29 +56,6 @@ pub struct Deliveries {
     loading: usize,
     held: Held,
     steps: VecDeque<Step>,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    messages: usize,
-    octets: usize,
-}
-
-impl Held {
-    fn add(&mut self, message: &StoredMessage) {
-        self.messages += 1;
-        self.octets += octets(message);
-    }
-
-    fn remove(&mut self, message: &StoredMessage) {
-        self.messages -= 1;
-        self.octets -= octets(message);
-    }
-}
-
-fn octets(message: &StoredMessage) -> usize {
-    let texts = message.from.len() + message.content_type.len() + message.headers.len();
-    size_of::<StoredMessage>() + texts + message.body.len()
 }
 
 impl Default for Deliveries {

@@ -8,14 +8,16 @@
 
 mod contacts;
 mod reginfo;
+mod subscriber;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sidetone_model::{AddressOfRecord, Binding};
 use sidetone_sip::{DialogRequest, Flow, Message, Notifier, Refused, Subscription, Termination};
 
+use contacts::Contacts;
 pub use contacts::Removal;
-use contacts::{Change, Contacts};
+use subscriber::Subscriber;
 
 /// The package's name in Event and Allow-Events.
 pub const EVENT: &str = "reg";
@@ -28,9 +30,6 @@ const NOTIFIER: Notifier = Notifier {
     // RFC 3680 §4.4.
     default_expires_s: 3_761,
 };
-
-/// Changes kept for a subscriber that cannot be told yet; more make the full state.
-const CHANGES_MAX: usize = 32;
 
 /// How much is kept, and how often a subscriber is told.
 #[derive(Debug, Clone, Copy)]
@@ -89,47 +88,6 @@ pub struct Notify {
 struct Watched {
     contacts: Contacts,
     subscribers: Vec<u64>,
-}
-
-#[derive(Debug)]
-struct Subscriber {
-    address: AddressOfRecord,
-    subscription: Subscription,
-    flow: Flow,
-    version: u32,
-    /// A NOTIFY is under way.
-    busy: bool,
-    /// In the line of those to be told now.
-    in_line: bool,
-    /// No NOTIFY before.
-    next_ms: u64,
-    deferred_ms: Option<u64>,
-    full: bool,
-    /// The last NOTIFY was not taken: the next one tells everything.
-    missed: bool,
-    changes: Vec<Change>,
-    ends: Option<Termination>,
-}
-
-impl Subscriber {
-    fn is_over(&self, now_ms: u64) -> bool {
-        self.ends.is_some() || self.subscription.is_over(now_ms)
-    }
-
-    fn has_news(&self) -> bool {
-        self.full || !self.changes.is_empty()
-    }
-
-    fn add(&mut self, changes: &[Change]) {
-        for change in changes {
-            self.changes.retain(|earlier| earlier.id() != change.id());
-            self.changes.push(change.clone());
-        }
-        if self.changes.len() > CHANGES_MAX {
-            self.changes.clear();
-            self.full = true;
-        }
-    }
 }
 
 /// All subscriptions to registrations of one shard.
@@ -228,20 +186,7 @@ impl RegEvents {
         let call_id = subscription.dialog().call_id();
         self.dialogs.entry(call_id.into()).or_default().push(number);
         self.timers.insert((subscription.expires_at_ms(), number));
-        let subscriber = Subscriber {
-            address: address.clone(),
-            subscription,
-            flow,
-            version: 0,
-            busy: false,
-            in_line: false,
-            next_ms: now_ms,
-            deferred_ms: None,
-            full: true,
-            missed: false,
-            changes: Vec::new(),
-            ends: None,
-        };
+        let subscriber = Subscriber::new(now_ms, flow, address.clone(), subscription);
         self.subscribers.insert(number, subscriber);
         number
     }
