@@ -1,0 +1,76 @@
+//! The spool in memory: what the store promises the shard, without the disk.
+//!
+//! *Invariant*: like the store's, a message that comes again has the number that it got the first time.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sidetone_engine::shard::Note;
+use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, StoredMessage};
+
+/// Messages of one page, as the product reads them.
+const PAGE: usize = 32;
+
+/// The spool.
+#[derive(Debug, Default)]
+pub struct Spool {
+    /// What each device has not got, by number.
+    pending: BTreeMap<(DeviceId, MessageId), StoredMessage>,
+    origins: HashMap<Origin, MessageId>,
+    last: i64,
+    /// Every append fails; `Some(true)`: for a time.
+    pub failing: Option<bool>,
+}
+
+impl Spool {
+    /// Stores for each device.
+    pub fn append(&mut self, message: NewMessage, devices: &[DeviceId], ticket: u64) -> Note {
+        let result = match self.failing {
+            Some(temporary) => Err(temporary),
+            None => Ok(self.store(message, devices)),
+        };
+        Note::Appended { ticket, result }
+    }
+
+    fn store(&mut self, message: NewMessage, devices: &[DeviceId]) -> MessageId {
+        if let Some(known) = self.origins.get(&message.origin) {
+            return *known;
+        }
+        self.last += 1;
+        let id = MessageId(self.last);
+        self.origins.insert(message.origin, id);
+        let stored = StoredMessage {
+            id,
+            from: message.from,
+            to: message.to,
+            received_ms: message.received_ms,
+            content_type: message.content_type,
+            headers: message.headers,
+            body: message.body,
+        };
+        for device in devices {
+            self.pending.insert((*device, id), stored.clone());
+        }
+        id
+    }
+
+    /// The device has it.
+    pub fn delivered(&mut self, device: DeviceId, message: MessageId) {
+        self.pending.remove(&(device, message));
+    }
+
+    /// A page of what the device has not got.
+    #[must_use]
+    pub fn page(&self, device: DeviceId, after: MessageId) -> Note {
+        let later = MessageId(after.0.saturating_add(1));
+        let range = (device, later)..=(device, MessageId(i64::MAX));
+        let messages = self.pending.range(range).take(PAGE);
+        let messages = Some(messages.map(|(_, message)| message.clone()).collect());
+        Note::Pending { device, messages }
+    }
+
+    /// How much a device has not got.
+    #[must_use]
+    pub fn waiting(&self, device: DeviceId) -> usize {
+        self.pending.keys().filter(|(of, _)| *of == device).count()
+    }
+}
