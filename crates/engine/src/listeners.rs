@@ -17,7 +17,7 @@ use rustls::ServerConfig;
 use sidetone_sip::Frame;
 use sidetone_sip::flow::{Flow, Transport};
 use sidetone_transport::stream::{Incoming, Listener};
-use sidetone_transport::udp::RecvBatch;
+use sidetone_transport::udp::{RecvBatch, SLOTS};
 
 use crate::admission::Admitted;
 use crate::connections::{Carrier, Link};
@@ -49,9 +49,9 @@ pub(crate) async fn datagrams(driver: Rc<Driver>, listener: u16) {
             Ok(()) => port.socket.try_recv_batch(&mut batch),
             Err(error) => Err(error),
         };
-        match arrived {
+        let count = match arrived {
             Ok(0) => continue,
-            Ok(_) => {}
+            Ok(count) => count,
             // An ICMP error of something sent before, most likely.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
             Err(error) => {
@@ -59,12 +59,16 @@ pub(crate) async fn datagrams(driver: Rc<Driver>, listener: u16) {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-        }
+        };
         let now = Now::read();
         for (remote, octets) in batch.iter() {
             driver.datagram(now, listener, remote, octets);
         }
         driver.pump();
+        if count == SLOTS {
+            // More may wait; connections, timers and the store have their turn first.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

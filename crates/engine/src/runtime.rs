@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
@@ -184,7 +184,7 @@ pub struct Engine {
     owners: Owners,
     door: WebSocketDoor,
     supplies: Arc<Supplies>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Bound {
@@ -252,7 +252,7 @@ impl Bound {
             owners,
             door,
             supplies,
-            threads,
+            threads: Mutex::new(threads),
         }
     }
 }
@@ -281,9 +281,14 @@ impl Engine {
         }
     }
 
+    /// A poisoned lock: the list is whole all the same.
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether every shard has its thread.
     pub fn is_running(&self) -> bool {
-        !self.threads.iter().any(JoinHandle::is_finished)
+        !self.threads().iter().any(JoinHandle::is_finished)
     }
 
     /// What the shell counted.
@@ -299,9 +304,10 @@ impl Engine {
     }
 
     /// Ends the threads and waits for them; blocks.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         self.inboxes.iter().for_each(|inbox| inbox.tell(Mail::Stop));
-        for thread in self.threads {
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a shard's thread failed");
             }

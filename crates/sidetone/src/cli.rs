@@ -248,7 +248,7 @@ fn say_json(value: &serde_json::Value) -> Result<(), Failure> {
     say(&format!("{value}\n"))
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

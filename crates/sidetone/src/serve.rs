@@ -1,22 +1,49 @@
-//! Runs the server.
+//! Runs the server: puts the parts together, and takes them apart again.
 //!
 //! *Invariant*: the data directory's lock is taken before anything is opened, and released
-//! after everything is closed.
+//! after everything is closed. Every address is bound before anybody is served.
+
+mod addresses;
+mod chores;
+mod metrics;
+mod running;
+mod web;
 
 use crate::cli::Failure;
-use crate::config::{Config, LogFormat};
-use crate::control::{self, Answer, Control, ControlRequest};
-use serde_json::{Value, json};
-use sidetone_store::{DataLock, Store, Writer, WriterOptions};
+use crate::config::{Certificate, Config, LogFormat, Network, Strangers};
+use crate::control;
+use addresses::Advertised;
+use chores::Follower;
+use running::Running;
+use sidetone_engine::shared::{self, Counters, Waiting};
+use sidetone_engine::{Admission, Bound, Counts, Listen, Plan, Services, ShardSettings, Supplies};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId};
+use sidetone_services::{Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy};
+use sidetone_sip::{Limits, TokenKey, Transport};
+use sidetone_store::{DataLock, Store, StoreError, Writer, WriterOptions};
+use sidetone_transport::dns::{Abilities, Resolver};
+use sidetone_transport::tls::{ClientTls, ServerTls};
+use std::collections::HashSet;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Nonces in use at once, of which reuse is noticed.
+const NONCES: usize = 1 << 20;
+/// How often a shard's end is looked for.
+const WATCH: Duration = Duration::from_secs(1);
+/// How long writing the last bindings may take.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// Runs until it is told to stop.
 pub(crate) fn serve(config: &Config, data: &Path) -> Result<(), Failure> {
     start_log(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_name("control")
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("cannot start threads: {e}")))?;
@@ -24,45 +51,291 @@ pub(crate) fn serve(config: &Config, data: &Path) -> Result<(), Failure> {
 }
 
 async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
+    let started = Instant::now();
     let lock = DataLock::acquire(data)?;
+    raise_limits(config);
     let store = Store::open(&config.store.url, data).await?;
     let options = WriterOptions {
         queue: config.store.queue,
         ..WriterOptions::default()
     };
     let writer = store.start_writer(options).await?;
+    let doors = web::Doors::bind(config).await?;
+    let (https, http) = doors.addresses();
+    let wanted = addresses::listeners(config, &https, &http);
+    let (bound, listeners) = bind(config, &wanted)?;
+    let advertised = Advertised::read(config);
+    let tls = Arc::new(server_tls(config, data, &advertised, &listeners)?);
+    let services = Arc::new(services(config, &store, &advertised, &listeners).await?);
+    let follower = Follower::start(store.clone(), Arc::clone(&services)).await?;
+    let waiting = restore(&store, &services).await?;
+    let supplies = supplies(config, &services, &writer, &tls, &listeners)?;
+    let settings = ShardSettings {
+        limits: limits(config),
+        ..ShardSettings::default()
+    };
+    let engine = Arc::new(bound.run(supplies, &settings, rand::random()));
+    waiting.into_iter().for_each(|device| engine.wake(device));
     let running = Arc::new(Running {
-        started: Instant::now(),
+        started,
         store: store.clone(),
-        writer: writer.clone(),
+        writer,
+        services,
+        follower: follower.with_engine(Arc::clone(&engine)),
+        engine,
+        tls: Arc::clone(&tls),
     });
-    let socket = control::listen(data).map_err(|e| {
-        Failure::new(format!(
-            "{}: {e}",
-            data.join(control::SOCKET_FILE).display()
-        ))
-    })?;
-    let control = tokio::spawn(control::serve(socket, running));
-    tracing::info!(data = %data.display(), "ready");
-    stop_signal().await?;
+    let portal = doors.portal(&advertised);
+    let (close, closing) = watch::channel(false);
+    let web = web::serve(config, doors, &listeners, tls.https(), Arc::clone(&running), closing).await?;
+    let tasks = begin_tasks(&running, data)?;
+    announce(&store, portal, &listeners).await?;
+    tracing::info!(data = %data.display(), took_ms = started.elapsed().as_millis(), "ready");
+    let outcome = until_the_end(&running).await;
     tracing::info!("stopping");
-    control.abort();
-    writer.close().await?;
+    // Nobody listens any more where the web has ended by itself.
+    let _ = close.send(true);
+    stop(running, web, tasks).await?;
     store.close().await;
     drop(lock);
+    outcome
+}
+
+fn raise_limits(config: &Config) {
+    match sidetone_transport::limits::raise_open_files() {
+        Ok(files) if files < config.limits.connections as u64 + 256 => {
+            tracing::warn!(files, "fewer open files are allowed than limits.connections asks for");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files was not raised"),
+    }
+}
+
+fn bind(config: &Config, wanted: &[Listen]) -> Result<(Bound, Vec<Listen>), Failure> {
+    let plan = Plan {
+        shards: shards(config.sip.shards),
+        listeners: wanted.to_vec(),
+    };
+    let bound = Bound::bind(&plan).map_err(|e| Failure::new(e.to_string()))?;
+    let addresses = bound.addresses().iter();
+    let listeners = wanted.iter().zip(addresses).map(|(listen, address)| Listen {
+        address: *address,
+        ..*listen
+    });
+    let listeners = listeners.collect();
+    Ok((bound, listeners))
+}
+
+/// One shard does for small machines: a second would take turns with the store and the web.
+fn shards(configured: usize) -> u16 {
+    let chosen = match configured {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1),
+        asked => asked,
+    };
+    u16::try_from(chosen.clamp(1, 256)).unwrap_or(1)
+}
+
+fn server_tls(
+    config: &Config,
+    data: &Path,
+    advertised: &Advertised,
+    listeners: &[Listen],
+) -> Result<ServerTls, Failure> {
+    let tls = match &config.https.certificate {
+        Certificate::SelfSigned => {
+            let names = advertised.names(config, listeners);
+            ServerTls::self_signed(&names, &data.join("tls"))
+        }
+        Certificate::Files { chain, key } => ServerTls::from_files(chain, key),
+        Certificate::Acme => {
+            return Err(Failure::new(
+                "https.certificate: \"acme\" is not there yet: use \"self-signed\" or { chain, key }",
+            ));
+        }
+    };
+    tls.map_err(|e| Failure::new(format!("https.certificate: {e}")))
+}
+
+async fn services(
+    config: &Config,
+    store: &Store,
+    advertised: &Advertised,
+    listeners: &[Listen],
+) -> Result<Services, Failure> {
+    let sip = &config.sip;
+    let nonce_lifetime_ms = u64::from(sip.nonce_lifetime_s) * 1000;
+    Ok(Services {
+        directory: Directory::new(),
+        location: Location::new(),
+        authenticator: Authenticator::new(secret(store, "sip.nonce-key").await?, nonce_lifetime_ms, NONCES),
+        limiter: Limiter::new(limit_policy(config)?),
+        domains: addresses::domains(config, advertised, listeners),
+        tokens: TokenKey::new(secret(store, "sip.token-key").await?),
+        locals: Arc::new(addresses::locals(advertised, listeners)),
+        register_policy: RegisterPolicy {
+            min_expires_s: sip.min_expires_s,
+            max_expires_s: sip.max_expires_s,
+            default_expires_s: sip.max_expires_s.min(3600).max(sip.min_expires_s),
+            max_contacts: sip.max_contacts,
+            ..RegisterPolicy::default()
+        },
+        trusted: networks(&sip.trusted)?,
+        strangers: match sip.strangers {
+            Strangers::Challenge => shared::Strangers::Challenge,
+            Strangers::Accept => shared::Strangers::Accept,
+        },
+        waiting: Waiting::default(),
+        counters: Counters::default(),
+    })
+}
+
+/// A key that is made once and kept: what was signed with it is good after a restart.
+async fn secret(store: &Store, name: &str) -> Result<[u8; 32], StoreError> {
+    let kept = store.setting_or_insert(name, &rand::random::<[u8; 32]>()).await?;
+    kept.try_into().map_err(|_| StoreError::Corrupt("key"))
+}
+
+fn networks(list: &[Network]) -> Result<Networks, Failure> {
+    let texts: Vec<String> = list.iter().map(Network::to_string).collect();
+    Networks::parse(&texts).map_err(|e| Failure::new(e.to_string()))
+}
+
+fn limit_policy(config: &Config) -> Result<LimitPolicy, Failure> {
+    let limits = &config.limits;
+    let rate = |per_second: u32| Rate {
+        per_second,
+        burst: per_second.saturating_mul(5),
+    };
+    let ban_ms = u64::from(limits.ban_s) * 1000;
+    let usual = LimitPolicy::default();
+    Ok(LimitPolicy {
+        source: rate(limits.requests_per_second),
+        account: rate(limits.account_requests_per_second),
+        failures: limits.failures_before_ban,
+        ban_ms,
+        ban_max_ms: usual.ban_max_ms.max(ban_ms),
+        exempt: networks(&limits.exempt)?,
+        ..usual
+    })
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        message_bytes: config.limits.message_bytes,
+        headers: config.limits.headers,
+        via: config.limits.via,
+        ..Limits::default()
+    }
+}
+
+/// Bindings of an earlier run, and the devices that something is kept for. Returns those of
+/// them that are registered.
+async fn restore(store: &Store, services: &Services) -> Result<Vec<DeviceId>, Failure> {
+    let bindings = store.load_bindings(crate::cli::now_ms()).await?;
+    let known = |(address, _): &(AddressOfRecord, Vec<Binding>)| services.directory.find(address.as_str()).is_some();
+    let bindings: Vec<_> = bindings.into_iter().filter(known).collect();
+    let devices = bindings.iter().flat_map(|(_, bindings)| bindings);
+    let registered: HashSet<DeviceId> = devices.map(|binding| binding.device).collect();
+    tracing::info!(addresses = bindings.len(), "registrations restored");
+    services.location.restore(bindings);
+    let pending = store.devices_with_pending().await?;
+    pending.iter().for_each(|device| services.waiting.add(*device));
+    Ok(pending.into_iter().filter(|device| registered.contains(device)).collect())
+}
+
+fn supplies(
+    config: &Config,
+    services: &Arc<Services>,
+    writer: &Writer,
+    tls: &ServerTls,
+    listeners: &[Listen],
+) -> Result<Supplies, Failure> {
+    let control = tokio::runtime::Handle::current();
+    let has = |test: &dyn Fn(&Listen) -> bool| listeners.iter().any(test);
+    let abilities = Abilities {
+        ipv4: has(&|listen| listen.address.is_ipv4()),
+        ipv6: has(&|listen| listen.address.is_ipv6()),
+        udp: has(&|listen| listen.transport == Transport::Udp),
+        ..Abilities::default()
+    };
+    let resolver = Resolver::from_system(control.clone(), abilities);
+    let resolver = resolver.inspect_err(|error| tracing::warn!(%error, "host names of others cannot be looked up"));
+    Ok(Supplies {
+        services: Arc::clone(services),
+        writer: writer.clone(),
+        resolver: resolver.ok(),
+        server_tls: Some(tls.sip()),
+        client_tls: ClientTls::new(None).map_err(|e| Failure::new(e.to_string()))?,
+        control,
+        limits: limits(config),
+        admission: Arc::new(Admission::new(
+            config.limits.connections,
+            config.limits.connections_per_source,
+        )),
+        counts: Counts::default(),
+    })
+}
+
+fn begin_tasks(running: &Arc<Running>, data: &Path) -> Result<Vec<JoinHandle<()>>, Failure> {
+    let socket = control::listen(data).map_err(|e| {
+        let path = data.join(control::SOCKET_FILE);
+        Failure::new(format!("{}: {e}", path.display()))
+    })?;
+    Ok(vec![
+        tokio::spawn(control::serve(socket, Arc::clone(running))),
+        tokio::spawn(chores::run(Arc::clone(running))),
+    ])
+}
+
+/// What whoever started the server wants to know.
+async fn announce(store: &Store, portal: Option<String>, listeners: &[Listen]) -> Result<(), Failure> {
+    for Listen { transport, address } in listeners {
+        tracing::info!(transport = transport.via_token(), %address, "listening");
+    }
+    let token = sidetone_web::setup_token(store).await?;
+    let Some(portal) = portal else {
+        return Ok(());
+    };
+    let mut text = format!("portal   {portal}/\n");
+    if let Some(token) = token {
+        text.push_str(&format!("set up   {portal}/setup?token={token}\n"));
+    }
+    let mut out = std::io::stdout().lock();
+    // Standard output may be closed: the server serves all the same.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Ok(())
 }
 
-async fn stop_signal() -> Result<(), Failure> {
+/// Waits for a signal, or for the end of a thread that must not end.
+async fn until_the_end(running: &Running) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let failed = |e: std::io::Error| Failure::new(format!("cannot wait for signals: {e}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut watch = tokio::time::interval(WATCH);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = watch.tick() => {}
+        }
+        if !running.engine.is_running() {
+            return Err(Failure::new("a SIP thread has ended; the log says why"));
+        }
     }
-    Ok(())
+}
+
+/// The other way round than it began: nobody new, then the shards, then the disk.
+async fn stop(running: Arc<Running>, web: JoinHandle<()>, tasks: Vec<JoinHandle<()>>) -> Result<(), Failure> {
+    let engine = Arc::clone(&running.engine);
+    let shards = tokio::task::spawn_blocking(move || engine.stop());
+    let (_, _) = tokio::join!(web, shards);
+    tasks.iter().for_each(JoinHandle::abort);
+    let began = Instant::now();
+    while !chores::write_bindings(&running.services, &running.writer) && began.elapsed() < LAST_WRITES {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(running.writer.close().await?)
 }
 
 fn start_log(config: &Config) {
@@ -74,37 +347,5 @@ fn start_log(config: &Config) {
     match config.log.format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
-    }
-}
-
-struct Running {
-    started: Instant,
-    store: Store,
-    writer: Writer,
-}
-
-impl Control for Running {
-    async fn answer(&self, request: ControlRequest) -> Answer {
-        match request {
-            ControlRequest::Status => self.status().await.map_err(|e| e.to_string()),
-            ControlRequest::Reload => Ok(Value::Null),
-            ControlRequest::Unban { address } => Err(format!("{address} is not banned")),
-        }
-    }
-}
-
-impl Running {
-    async fn status(&self) -> Result<Value, sidetone_store::StoreError> {
-        let (deliveries, waiting) = self.store.spool_counts().await?;
-        let metrics = self.writer.metrics();
-        Ok(json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": self.started.elapsed().as_secs(),
-            "deliveries_open": deliveries,
-            "messages_waiting": waiting,
-            "messages_stored": metrics.appended,
-            "store_queue": metrics.queued,
-            "store_failures": metrics.failures,
-        }))
     }
 }

@@ -1,0 +1,224 @@
+//! The engine on real sockets: what every peer meets first.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidetone_engine::shared::{Counters, Strangers, Waiting};
+use sidetone_engine::{Admission, Bound, Counts, Engine, Listen, Plan, Services, ShardSettings, Supplies};
+use sidetone_services::{
+    Authenticator, Directory, Domains, LimitPolicy, Limiter, Location, Networks, RegisterPolicy,
+};
+use sidetone_sip::proxy::{Local, Locals};
+use sidetone_sip::{Limits, TokenKey, Transport};
+use sidetone_store::{Store, WriterOptions};
+use sidetone_transport::tls::ClientTls;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct World {
+    engine: Engine,
+    udp: SocketAddr,
+    tcp: SocketAddr,
+    _runtime: tokio::runtime::Runtime,
+    _data: tempfile::TempDir,
+}
+
+impl World {
+    fn new(shards: u16, per_source: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let listen = |transport| Listen {
+            transport,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        let listeners = vec![listen(Transport::Udp), listen(Transport::Tcp)];
+        let bound = Bound::bind(&Plan { shards, listeners }).unwrap();
+        let (udp, tcp) = (bound.addresses()[0], bound.addresses()[1]);
+        let store = runtime.block_on(Store::open("sqlite", data.path())).unwrap();
+        let writer = runtime.block_on(store.start_writer(WriterOptions::default())).unwrap();
+        let supplies = Supplies {
+            services: Arc::new(services(udp, tcp)),
+            writer,
+            resolver: None,
+            server_tls: None,
+            client_tls: ClientTls::new(None).unwrap(),
+            control: runtime.handle().clone(),
+            limits: Limits::default(),
+            admission: Arc::new(Admission::new(100, per_source)),
+            counts: Counts::default(),
+        };
+        Self {
+            engine: bound.run(supplies, &ShardSettings::default(), 42),
+            udp,
+            tcp,
+            _runtime: runtime,
+            _data: data,
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.tcp).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.engine.stop();
+        assert_eq!(self.engine.figures().task_failures, 0);
+    }
+}
+
+fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
+    let mut domains = Domains::new("example.test");
+    domains.add("127.0.0.1", "example.test");
+    let local = |transport, address: SocketAddr, parameter: &str| Local {
+        transport,
+        sent_by: address.to_string(),
+        uri: format!("sip:{address}{parameter}"),
+    };
+    let locals = vec![
+        local(Transport::Udp, udp, ""),
+        local(Transport::Tcp, tcp, ";transport=tcp"),
+    ];
+    Services {
+        directory: Directory::new(),
+        location: Location::new(),
+        authenticator: Authenticator::new([1; 32], 300_000, 1024),
+        limiter: Limiter::new(LimitPolicy::default()),
+        domains,
+        tokens: TokenKey::new([2; 32]),
+        locals: Arc::new(Locals::new(locals)),
+        register_policy: RegisterPolicy::default(),
+        trusted: Networks::default(),
+        strangers: Strangers::Challenge,
+        waiting: Waiting::default(),
+        counters: Counters::default(),
+    }
+}
+
+/// OPTIONS to the server itself: answered without credentials.
+fn options(transport: &str, from: SocketAddr, call: &str) -> String {
+    format!(
+        "OPTIONS sip:example.test SIP/2.0\r\nVia: SIP/2.0/{transport} {from};branch=z9hG4bK{call};rport\r\n\
+         From: <sip:probe@example.test>;tag=1\r\nTo: <sip:example.test>\r\nCall-ID: {call}\r\n\
+         CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// The head of one answer; its body is empty.
+fn answer(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).unwrap();
+        head.push(octet[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+fn udp_client(world: &World) -> UdpSocket {
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.connect(world.udp).unwrap();
+    client
+}
+
+#[test]
+fn options_is_answered_over_udp_and_tcp() {
+    for shards in [1, 3] {
+        let world = World::new(shards, 10);
+        let client = udp_client(&world);
+        let mut stream = world.connect();
+        for n in 0..30 {
+            let call = format!("call-{shards}-{n}");
+            let request = options("UDP", client.local_addr().unwrap(), &call);
+            client.send(request.as_bytes()).unwrap();
+            let mut buffer = [0; 4096];
+            let length = client.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            assert!(text.starts_with("SIP/2.0 200 ") && text.contains(&call), "{text}");
+
+            let call = format!("stream-{shards}-{n}");
+            let request = options("TCP", stream.local_addr().unwrap(), &call);
+            stream.write_all(request.as_bytes()).unwrap();
+            let text = answer(&mut stream);
+            assert!(text.starts_with("SIP/2.0 200 ") && text.contains(&call), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_ping_on_a_stream_is_answered_in_the_middle_of_things() {
+    let world = World::new(1, 10);
+    let mut stream = world.connect();
+    let request = options("TCP", stream.local_addr().unwrap(), "cut");
+    let (first, second) = request.split_at(100);
+    stream.write_all(b"\r\n\r\n").unwrap();
+    let mut pong = [0; 2];
+    stream.read_exact(&mut pong).unwrap();
+    assert_eq!(&pong, b"\r\n");
+    stream.write_all(first.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    stream.write_all(second.as_bytes()).unwrap();
+    assert!(answer(&mut stream).starts_with("SIP/2.0 200 "));
+}
+
+#[test]
+fn a_stream_of_nonsense_is_closed_and_the_next_one_served() {
+    let world = World::new(1, 10);
+    let mut stream = world.connect();
+    stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
+    let mut rest = Vec::new();
+    // An end or a reset: either way it is over.
+    let _ = stream.read_to_end(&mut rest);
+    let mut stream = world.connect();
+    let request = options("TCP", stream.local_addr().unwrap(), "after");
+    stream.write_all(request.as_bytes()).unwrap();
+    assert!(answer(&mut stream).starts_with("SIP/2.0 200 "));
+}
+
+#[test]
+fn one_source_has_so_many_connections_and_no_more() {
+    let world = World::new(1, 2);
+    let mut streams = [world.connect(), world.connect()];
+    for stream in &mut streams {
+        let request = options("TCP", stream.local_addr().unwrap(), "place");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(answer(stream).starts_with("SIP/2.0 200 "));
+    }
+    let mut third = world.connect();
+    let closed = third.read(&mut [0; 1]);
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    assert_eq!(world.engine.figures().connections_refused, 1);
+    drop(streams);
+    let again = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        world.engine.figures().connections == 0
+    });
+    assert!(again, "places come back");
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let world = World::new(1, 10);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = Listen {
+        transport: Transport::Tcp,
+        address: taken.local_addr().unwrap(),
+    };
+    let plan = Plan {
+        shards: 1,
+        listeners: vec![listen],
+    };
+    let error = Bound::bind(&plan).err().unwrap().to_string();
+    assert!(error.starts_with(&format!("TCP {}: ", listen.address)), "{error}");
+    drop(world);
+}

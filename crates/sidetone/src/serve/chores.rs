@@ -1,0 +1,145 @@
+//! What has to be done now and then: follow the directory, write bindings, sweep.
+//!
+//! *Invariant*: a binding that could not be handed to the writer stays marked and is handed
+//! over later; a change of the directory is applied once and in order.
+
+use sidetone_engine::{Engine, Services};
+use sidetone_model::{AccountId, AddressOfRecord, DeviceId};
+use sidetone_store::{DirectoryChange, Store, StoreError, Writer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How often a part of the bindings is swept.
+const SWEEP: Duration = Duration::from_millis(250);
+/// Sweeps between two writes of bindings and looks at the directory.
+const SWEEPS_A_WRITE: u32 = 4;
+/// Sweeps between two looks at rate limits.
+const SWEEPS_A_LIMIT: u32 = 40;
+/// Addresses in one piece of the writer's work.
+const BINDINGS_AT_ONCE: usize = 256;
+
+/// Follows the directory in the store.
+pub(super) struct Follower {
+    store: Store,
+    services: Arc<Services>,
+    engine: Option<Arc<Engine>>,
+    at: Mutex<i64>,
+}
+
+impl Follower {
+    /// Reads the whole directory.
+    pub(super) async fn start(store: Store, services: Arc<Services>) -> Result<Self, StoreError> {
+        let follower = Self {
+            store,
+            services,
+            engine: None,
+            at: Mutex::new(0),
+        };
+        follower.step().await?;
+        Ok(follower)
+    }
+
+    /// From now on shards are told of devices that go.
+    pub(super) fn with_engine(self, engine: Arc<Engine>) -> Self {
+        Self {
+            engine: Some(engine),
+            ..self
+        }
+    }
+
+    /// Applies what is new.
+    pub(super) async fn step(&self) -> Result<(), StoreError> {
+        let mut at = self.at.lock().await;
+        if self.store.directory_version().await? == *at {
+            return Ok(());
+        }
+        let (changes, latest) = self.store.directory_since(*at).await?;
+        let running = *at > 0;
+        if running {
+            changes.iter().for_each(|change| self.forget(change));
+        }
+        let added: Vec<DeviceId> = changes.iter().filter_map(added_device).collect();
+        self.services.directory.apply(changes);
+        if running {
+            // A first device is given what was kept for its account.
+            added.into_iter().for_each(|device| self.services.waiting.add(device));
+        }
+        *at = latest;
+        Ok(())
+    }
+
+    /// Ends the registrations of what is gone or disabled.
+    fn forget(&self, change: &DirectoryChange) {
+        match change {
+            DirectoryChange::Account(account) if account.disabled => self.unbind(account.id, None),
+            DirectoryChange::AccountRemoved(account) => self.unbind(*account, None),
+            DirectoryChange::DeviceRemoved { device, account } => {
+                self.unbind(*account, Some(*device));
+                if let Some(engine) = &self.engine {
+                    engine.device_gone(*device);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn unbind(&self, account: AccountId, device: Option<DeviceId>) {
+        let Some(address) = self.services.address_of(account) else {
+            return;
+        };
+        let change = |bindings: &mut Vec<sidetone_model::Binding>| {
+            let before = bindings.len();
+            bindings.retain(|binding| device.is_some_and(|device| binding.device != device));
+            Ok::<bool, Infallible>(bindings.len() < before)
+        };
+        let now_ms = crate::cli::now_ms();
+        let Ok(left) = self.services.location.update(&address, now_ms, change);
+        tracing::info!(%address, left = left.len(), "registrations ended by a change of the directory");
+    }
+}
+
+fn added_device(change: &DirectoryChange) -> Option<DeviceId> {
+    match change {
+        DirectoryChange::Device(device) => Some(device.id),
+        _ => None,
+    }
+}
+
+/// Hands changed bindings to the writer; `false` if it has no room now.
+pub(super) fn write_bindings(services: &Services, writer: &Writer) -> bool {
+    let mut changes = services.location.take_dirty();
+    while !changes.is_empty() {
+        let rest = changes.split_off(changes.len().min(BINDINGS_AT_ONCE));
+        let addresses: Vec<AddressOfRecord> = changes.iter().map(|(address, _)| address.clone()).collect();
+        if writer.try_bindings(changes).is_err() {
+            services.location.mark_dirty(&addresses);
+            services.location.mark_dirty(rest.iter().map(|(address, _)| address));
+            return false;
+        }
+        changes = rest;
+    }
+    true
+}
+
+/// Does all of it until the task is dropped.
+pub(super) async fn run(running: Arc<super::running::Running>) {
+    let mut tick = interval(SWEEP);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let services = &running.services;
+    for turn in 0_u32.. {
+        tick.tick().await;
+        services.location.expire(crate::cli::now_ms());
+        if turn % SWEEPS_A_WRITE == 0 {
+            write_bindings(services, &running.writer);
+            if let Err(error) = running.follower.step().await {
+                tracing::warn!(%error, "the directory could not be read");
+            }
+        }
+        if turn % SWEEPS_A_LIMIT == 0 {
+            services.limiter.expire(crate::cli::now_ms());
+        }
+    }
+}

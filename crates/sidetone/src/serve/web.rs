@@ -1,0 +1,157 @@
+//! The web, tied to the engine and the store.
+//!
+//! *Invariant*: the web and the engine do not know each other; only here do they meet.
+
+use super::addresses::Advertised;
+use super::metrics;
+use super::running::Running;
+use crate::cli::Failure;
+use crate::config::Config;
+use bytes::Bytes;
+use sidetone_engine::{Listen, WebSocketDoor, WebSocketInbound};
+use sidetone_sip::Transport;
+use sidetone_store::Store;
+use sidetone_web::{Bounds, Closed, Inbound, Listeners, Peer, Settings, SipOverWebSocket};
+use sidetone_web::{StoreAccounts, Tokens, Unavailable, Web};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+/// The bound sockets of the web.
+pub(super) struct Doors {
+    https: Vec<TcpListener>,
+    http: Vec<TcpListener>,
+}
+
+impl Doors {
+    pub(super) async fn bind(config: &Config) -> Result<Self, Failure> {
+        Ok(Self {
+            https: bind_all("https.listen", &config.https.listen).await?,
+            http: bind_all("https.http", &config.https.http).await?,
+        })
+    }
+
+    /// The bound addresses: HTTPS and HTTP.
+    pub(super) fn addresses(&self) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+        let bound = |list: &[TcpListener]| list.iter().flat_map(TcpListener::local_addr).collect();
+        (bound(&self.https), bound(&self.http))
+    }
+
+    /// The address of the portal, for people.
+    pub(super) fn portal(&self, advertised: &Advertised) -> Option<String> {
+        let (https, http) = self.addresses();
+        let secure = https.first().map(|address| ("https", address));
+        let (scheme, address) = secure.or_else(|| http.first().map(|address| ("http", address)))?;
+        let host = advertised.host(address.ip());
+        Some(format!("{scheme}://{}", super::addresses::join(&host, address.port())))
+    }
+}
+
+async fn bind_all(key: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, Failure> {
+    let mut bound = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await;
+        bound.push(listener.map_err(|e| Failure::new(format!("{key}: {address}: {e}")))?);
+    }
+    Ok(bound)
+}
+
+/// Serves until `closing` becomes true.
+pub(super) async fn serve(
+    config: &Config,
+    doors: Doors,
+    listeners: &[Listen],
+    tls: Arc<rustls::ServerConfig>,
+    running: Arc<Running>,
+    closing: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>, Failure> {
+    let web = web(config, listeners, running, closing.clone()).await?;
+    let router = sidetone_web::router(web.into());
+    let bounds = Bounds {
+        connections: config.limits.connections,
+        ..Bounds::default()
+    };
+    let Doors { https, http } = doors;
+    let serving = sidetone_web::serve(Listeners { https, http }, tls, router, bounds, closing);
+    Ok(tokio::spawn(serving))
+}
+
+async fn web(
+    config: &Config,
+    listeners: &[Listen],
+    running: Arc<Running>,
+    closing: watch::Receiver<bool>,
+) -> Result<Web, Failure> {
+    let domains = config.all_domains();
+    let store: Store = running.store.clone();
+    let seed = sidetone_web::token_seed(&store).await?;
+    let tokens = Tokens::new(&config.first_domain(), &seed).map_err(|e| Failure::new(e.to_string()))?;
+    let exempt = config.limits.exempt.clone();
+    let (ready, counted) = (Arc::clone(&running), Arc::clone(&running));
+    Ok(Web {
+        settings: Settings {
+            domains: domains.clone(),
+            origins: config.https.origins.clone(),
+            metrics_anywhere: config.https.metrics_anywhere,
+            message_bytes: config.limits.message_bytes,
+        },
+        accounts: Arc::new(StoreAccounts::new(store, domains)),
+        sip: Arc::new(Sockets::new(running.door(), listeners)),
+        tokens,
+        readiness: Arc::new(move || {
+            let running = Arc::clone(&ready);
+            Box::pin(async move { running.ready().await.map_err(Unavailable) })
+        }),
+        metrics: Arc::new(move || metrics::text(&counted)),
+        exempt: Box::new(move |address| exempt.iter().any(|network| network.contains(address))),
+        closing,
+    })
+}
+
+/// SIP over WebSocket: from the web's connections to the engine's.
+struct Sockets {
+    door: WebSocketDoor,
+    /// WebSocket listeners with their numbers.
+    listeners: Vec<(u16, Listen)>,
+}
+
+impl Sockets {
+    fn new(door: WebSocketDoor, listeners: &[Listen]) -> Self {
+        let web = |listen: &Listen| matches!(listen.transport, Transport::Ws | Transport::Wss);
+        let numbered = (0..).zip(listeners.iter().copied());
+        Self {
+            door,
+            listeners: numbered.filter(|(_, listen)| web(listen)).collect(),
+        }
+    }
+
+    fn number(&self, peer: &Peer) -> u16 {
+        let transport = if peer.secure { Transport::Wss } else { Transport::Ws };
+        let local = SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port());
+        let same = |listen: &Listen| listen.transport == transport;
+        let here = |listen: &Listen| {
+            let ip = listen.address.ip();
+            listen.address.port() == local.port() && (ip.is_unspecified() || ip == local.ip())
+        };
+        let exact = self.listeners.iter().find(|(_, listen)| same(listen) && here(listen));
+        let any = exact.or_else(|| self.listeners.iter().find(|(_, listen)| same(listen)));
+        any.map_or(0, |(number, _)| *number)
+    }
+}
+
+struct Frames(WebSocketInbound);
+
+impl Inbound for Frames {
+    fn receive(&mut self, message: Bytes) -> Result<(), Closed> {
+        self.0.receive(message).map_err(|_| Closed)
+    }
+}
+
+impl SipOverWebSocket for Sockets {
+    fn connect(&self, peer: Peer, outgoing: mpsc::Sender<Bytes>) -> Box<dyn Inbound> {
+        let remote = SocketAddr::new(peer.remote.ip().to_canonical(), peer.remote.port());
+        let number = self.number(&peer);
+        Box::new(Frames(self.door.connect(number, peer.secure, remote, outgoing)))
+    }
+}
