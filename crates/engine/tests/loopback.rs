@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidetone_engine::shared::{Counters, Strangers, Waiting};
-use sidetone_engine::{Admission, Bound, Counts, Engine, Listen, Plan, Services, ShardSettings, Supplies};
+use sidetone_engine::{
+    Admission, Bound, Counts, Engine, Listen, Plan, Services, ShardSettings, Supplies,
+};
 use sidetone_services::{
     Authenticator, Directory, Domains, LimitPolicy, Limiter, Location, Networks, RegisterPolicy,
 };
@@ -40,8 +42,12 @@ impl World {
         let listeners = vec![listen(Transport::Udp), listen(Transport::Tcp)];
         let bound = Bound::bind(&Plan { shards, listeners }).unwrap();
         let (udp, tcp) = (bound.addresses()[0], bound.addresses()[1]);
-        let store = runtime.block_on(Store::open("sqlite", data.path())).unwrap();
-        let writer = runtime.block_on(store.start_writer(WriterOptions::default())).unwrap();
+        let store = runtime
+            .block_on(Store::open("sqlite", data.path()))
+            .unwrap();
+        let writer = runtime
+            .block_on(store.start_writer(WriterOptions::default()))
+            .unwrap();
         let supplies = Supplies {
             services: Arc::new(services(udp, tcp)),
             writer,
@@ -144,13 +150,19 @@ fn options_is_answered_over_udp_and_tcp() {
             let mut buffer = [0; 4096];
             let length = client.recv(&mut buffer).unwrap();
             let text = String::from_utf8_lossy(&buffer[..length]);
-            assert!(text.starts_with("SIP/2.0 200 ") && text.contains(&call), "{text}");
+            assert!(
+                text.starts_with("SIP/2.0 200 ") && text.contains(&call),
+                "{text}"
+            );
 
             let call = format!("stream-{shards}-{n}");
             let request = options("TCP", stream.local_addr().unwrap(), &call);
             stream.write_all(request.as_bytes()).unwrap();
             let text = answer(&mut stream);
-            assert!(text.starts_with("SIP/2.0 200 ") && text.contains(&call), "{text}");
+            assert!(
+                text.starts_with("SIP/2.0 200 ") && text.contains(&call),
+                "{text}"
+            );
         }
     }
 }
@@ -219,6 +231,9 @@ fn an_address_in_use_is_named() {
         listeners: vec![listen],
     };
     let error = Bound::bind(&plan).err().unwrap().to_string();
-    assert!(error.starts_with(&format!("TCP {}: ", listen.address)), "{error}");
+    assert!(
+        error.starts_with(&format!("TCP {}: ", listen.address)),
+        "{error}"
+    );
     drop(world);
 }

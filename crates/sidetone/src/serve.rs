@@ -18,7 +18,9 @@ use running::Running;
 use sidetone_engine::shared::{self, Counters, Waiting};
 use sidetone_engine::{Admission, Bound, Counts, Listen, Plan, Services, ShardSettings, Supplies};
 use sidetone_model::{AddressOfRecord, Binding, DeviceId};
-use sidetone_services::{Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy};
+use sidetone_services::{
+    Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy,
+};
 use sidetone_sip::{Limits, TokenKey, Transport};
 use sidetone_store::{DataLock, Store, StoreError, Writer, WriterOptions};
 use sidetone_transport::dns::{Abilities, Resolver};
@@ -87,7 +89,15 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     });
     let portal = doors.portal(&advertised);
     let (close, closing) = watch::channel(false);
-    let web = web::serve(config, doors, &listeners, tls.https(), Arc::clone(&running), closing).await?;
+    let web = web::serve(
+        config,
+        doors,
+        &listeners,
+        tls.https(),
+        Arc::clone(&running),
+        closing,
+    )
+    .await?;
     let tasks = begin_tasks(&running, data)?;
     announce(&store, portal, &listeners).await?;
     tracing::info!(data = %data.display(), took_ms = started.elapsed().as_millis(), "ready");
@@ -104,7 +114,10 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
 fn raise_limits(config: &Config) {
     match sidetone_transport::limits::raise_open_files() {
         Ok(files) if files < config.limits.connections as u64 + 256 => {
-            tracing::warn!(files, "fewer open files are allowed than limits.connections asks for");
+            tracing::warn!(
+                files,
+                "fewer open files are allowed than limits.connections asks for"
+            );
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit of open files was not raised"),
@@ -118,10 +131,13 @@ fn bind(config: &Config, wanted: &[Listen]) -> Result<(Bound, Vec<Listen>), Fail
     };
     let bound = Bound::bind(&plan).map_err(|e| Failure::new(e.to_string()))?;
     let addresses = bound.addresses().iter();
-    let listeners = wanted.iter().zip(addresses).map(|(listen, address)| Listen {
-        address: *address,
-        ..*listen
-    });
+    let listeners = wanted
+        .iter()
+        .zip(addresses)
+        .map(|(listen, address)| Listen {
+            address: *address,
+            ..*listen
+        });
     let listeners = listeners.collect();
     Ok((bound, listeners))
 }
@@ -129,7 +145,9 @@ fn bind(config: &Config, wanted: &[Listen]) -> Result<(Bound, Vec<Listen>), Fail
 /// One shard does for small machines: a second would take turns with the store and the web.
 fn shards(configured: usize) -> u16 {
     let chosen = match configured {
-        0 => std::thread::available_parallelism().map_or(1, usize::from).saturating_sub(1),
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .saturating_sub(1),
         asked => asked,
     };
     u16::try_from(chosen.clamp(1, 256)).unwrap_or(1)
@@ -167,7 +185,11 @@ async fn services(
     Ok(Services {
         directory: Directory::new(),
         location: Location::new(),
-        authenticator: Authenticator::new(secret(store, "sip.nonce-key").await?, nonce_lifetime_ms, NONCES),
+        authenticator: Authenticator::new(
+            secret(store, "sip.nonce-key").await?,
+            nonce_lifetime_ms,
+            NONCES,
+        ),
         limiter: Limiter::new(limit_policy(config)?),
         domains: addresses::domains(config, advertised, listeners),
         tokens: TokenKey::new(secret(store, "sip.token-key").await?),
@@ -191,7 +213,9 @@ async fn services(
 
 /// A key that is made once and kept: what was signed with it is good after a restart.
 async fn secret(store: &Store, name: &str) -> Result<[u8; 32], StoreError> {
-    let kept = store.setting_or_insert(name, &rand::random::<[u8; 32]>()).await?;
+    let kept = store
+        .setting_or_insert(name, &rand::random::<[u8; 32]>())
+        .await?;
     kept.try_into().map_err(|_| StoreError::Corrupt("key"))
 }
 
@@ -232,15 +256,22 @@ fn limits(config: &Config) -> Limits {
 /// them that are registered.
 async fn restore(store: &Store, services: &Services) -> Result<Vec<DeviceId>, Failure> {
     let bindings = store.load_bindings(crate::cli::now_ms()).await?;
-    let known = |(address, _): &(AddressOfRecord, Vec<Binding>)| services.directory.find(address.as_str()).is_some();
+    let known = |(address, _): &(AddressOfRecord, Vec<Binding>)| {
+        services.directory.find(address.as_str()).is_some()
+    };
     let bindings: Vec<_> = bindings.into_iter().filter(known).collect();
     let devices = bindings.iter().flat_map(|(_, bindings)| bindings);
     let registered: HashSet<DeviceId> = devices.map(|binding| binding.device).collect();
     tracing::info!(addresses = bindings.len(), "registrations restored");
     services.location.restore(bindings);
     let pending = store.devices_with_pending().await?;
-    pending.iter().for_each(|device| services.waiting.add(*device));
-    Ok(pending.into_iter().filter(|device| registered.contains(device)).collect())
+    pending
+        .iter()
+        .for_each(|device| services.waiting.add(*device));
+    Ok(pending
+        .into_iter()
+        .filter(|device| registered.contains(device))
+        .collect())
 }
 
 fn supplies(
@@ -259,7 +290,8 @@ fn supplies(
         ..Abilities::default()
     };
     let resolver = Resolver::from_system(control.clone(), abilities);
-    let resolver = resolver.inspect_err(|error| tracing::warn!(%error, "host names of others cannot be looked up"));
+    let resolver = resolver
+        .inspect_err(|error| tracing::warn!(%error, "host names of others cannot be looked up"));
     Ok(Supplies {
         services: Arc::clone(services),
         writer: writer.clone(),
@@ -288,7 +320,11 @@ fn begin_tasks(running: &Arc<Running>, data: &Path) -> Result<Vec<JoinHandle<()>
 }
 
 /// What whoever started the server wants to know.
-async fn announce(store: &Store, portal: Option<String>, listeners: &[Listen]) -> Result<(), Failure> {
+async fn announce(
+    store: &Store,
+    portal: Option<String>,
+    listeners: &[Listen],
+) -> Result<(), Failure> {
     for Listen { transport, address } in listeners {
         tracing::info!(transport = transport.via_token(), %address, "listening");
     }
@@ -326,13 +362,19 @@ async fn until_the_end(running: &Running) -> Result<(), Failure> {
 }
 
 /// The other way round than it began: nobody new, then the shards, then the disk.
-async fn stop(running: Arc<Running>, web: JoinHandle<()>, tasks: Vec<JoinHandle<()>>) -> Result<(), Failure> {
+async fn stop(
+    running: Arc<Running>,
+    web: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
+) -> Result<(), Failure> {
     let engine = Arc::clone(&running.engine);
     let shards = tokio::task::spawn_blocking(move || engine.stop());
     let (_, _) = tokio::join!(web, shards);
     tasks.iter().for_each(JoinHandle::abort);
     let began = Instant::now();
-    while !chores::write_bindings(&running.services, &running.writer) && began.elapsed() < LAST_WRITES {
+    while !chores::write_bindings(&running.services, &running.writer)
+        && began.elapsed() < LAST_WRITES
+    {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(running.writer.close().await?)

@@ -103,11 +103,6 @@ impl Network {
             _ => false,
         }
     }
-
-    /// Its address and the number of bits that count.
-    pub(crate) fn parts(&self) -> (IpAddr, u8) {
-        (self.address, self.prefix)
-    }
 }
 
 impl FromStr for Network {

@@ -22,9 +22,11 @@ pub(super) fn listeners(config: &Config, https: &[SocketAddr], http: &[SocketAdd
         (Transport::Wss, https),
         (Transport::Ws, http),
     ];
-    let listen = |transport| move |address: &SocketAddr| Listen {
-        transport,
-        address: *address,
+    let listen = |transport| {
+        move |address: &SocketAddr| Listen {
+            transport,
+            address: *address,
+        }
     };
     all.into_iter()
         .flat_map(|(transport, list)| list.iter().map(listen(transport)))
@@ -92,10 +94,16 @@ impl Advertised {
     /// The names for a certificate of our own.
     pub(super) fn names(&self, config: &Config, listeners: &[Listen]) -> Vec<String> {
         let mut names = config.all_domains();
-        let hosts = listeners.iter().flat_map(|listen| self.hosts(listen.address.ip()));
+        let hosts = listeners
+            .iter()
+            .flat_map(|listen| self.hosts(listen.address.ip()));
         names.extend(hosts);
         names.push("localhost".to_owned());
-        names.retain(|name| name.parse().ok().is_none_or(|ip: IpAddr| !ip.is_unspecified()));
+        names.retain(|name| {
+            name.parse()
+                .ok()
+                .is_none_or(|ip: IpAddr| !ip.is_unspecified())
+        });
         names.sort();
         names.dedup();
         names
@@ -173,12 +181,18 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_every_address_and_advertises_one() {
-        let config = config("domain = \"example.test\"\n[sip]\nadvertise = [\"sip.example.test\", \"127.0.0.1=203.0.113.7\"]");
+        let config = config(
+            "domain = \"example.test\"\n[sip]\nadvertise = [\"sip.example.test\", \"127.0.0.1=203.0.113.7\"]",
+        );
         let listen = |text: &str| Listen {
             transport: Transport::Udp,
             address: text.parse().unwrap(),
         };
-        let listeners = [listen("127.0.0.1:5060"), listen("0.0.0.0:5070"), listen("192.0.2.9:5080")];
+        let listeners = [
+            listen("127.0.0.1:5060"),
+            listen("0.0.0.0:5070"),
+            listen("192.0.2.9:5080"),
+        ];
         let mut advertised = Advertised::read(&config);
         advertised.machine = vec!["192.0.2.1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
         let locals = locals(&advertised, &listeners);
@@ -187,7 +201,12 @@ mod tests {
         assert!(locals.is_ours("192.0.2.1", Some(5070)) && locals.is_ours("127.0.0.1", Some(5070)));
         assert!(!locals.is_ours("192.0.2.1", Some(5080)) && !locals.is_ours("0.0.0.0", Some(5070)));
         let domains = domains(&config, &advertised, &listeners);
-        for host in ["example.test", "sip.example.test", "192.0.2.9", "203.0.113.7"] {
+        for host in [
+            "example.test",
+            "sip.example.test",
+            "192.0.2.9",
+            "203.0.113.7",
+        ] {
             assert_eq!(domains.canonical(host), Some("example.test"), "{host}");
         }
         assert_eq!(domains.canonical("0.0.0.0"), None);

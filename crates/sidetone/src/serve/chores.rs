@@ -65,7 +65,9 @@ impl Follower {
         self.services.directory.apply(changes);
         if running {
             // A first device is given what was kept for its account.
-            added.into_iter().for_each(|device| self.services.waiting.add(device));
+            added
+                .into_iter()
+                .for_each(|device| self.services.waiting.add(device));
         }
         *at = latest;
         Ok(())
@@ -113,10 +115,13 @@ pub(super) fn write_bindings(services: &Services, writer: &Writer) -> bool {
     let mut changes = services.location.take_dirty();
     while !changes.is_empty() {
         let rest = changes.split_off(changes.len().min(BINDINGS_AT_ONCE));
-        let addresses: Vec<AddressOfRecord> = changes.iter().map(|(address, _)| address.clone()).collect();
+        let addresses: Vec<AddressOfRecord> =
+            changes.iter().map(|(address, _)| address.clone()).collect();
         if writer.try_bindings(changes).is_err() {
             services.location.mark_dirty(&addresses);
-            services.location.mark_dirty(rest.iter().map(|(address, _)| address));
+            services
+                .location
+                .mark_dirty(rest.iter().map(|(address, _)| address));
             return false;
         }
         changes = rest;

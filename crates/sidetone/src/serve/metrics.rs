@@ -28,7 +28,11 @@ impl Text {
 /// All of it.
 pub(super) fn text(running: &Running) -> String {
     let mut text = Text(String::with_capacity(4096));
-    text.gauge("uptime_seconds", "Time since the start.", running.started.elapsed().as_secs());
+    text.gauge(
+        "uptime_seconds",
+        "Time since the start.",
+        running.started.elapsed().as_secs(),
+    );
     services(&mut text, running);
     shell(&mut text, running);
     store(&mut text, running);
@@ -41,8 +45,16 @@ fn services(text: &mut Text, running: &Running) {
     text.gauge("accounts", "Accounts.", directory.accounts as u64);
     text.gauge("devices", "Devices of accounts.", directory.devices as u64);
     let location = &services.location;
-    text.gauge("registered_addresses", "Addresses with a contact.", location.aor_count() as u64);
-    text.gauge("bindings", "Registered contacts.", location.binding_count() as u64);
+    text.gauge(
+        "registered_addresses",
+        "Addresses with a contact.",
+        location.aor_count() as u64,
+    );
+    text.gauge(
+        "bindings",
+        "Registered contacts.",
+        location.binding_count() as u64,
+    );
     let bans = services.limiter.bans(crate::cli::now_ms()).len();
     text.gauge("bans", "Sources banned now.", bans as u64);
     for (name, value) in services.counters.all() {
@@ -52,7 +64,11 @@ fn services(text: &mut Text, running: &Running) {
 
 fn shell(text: &mut Text, running: &Running) {
     let figures = running.figures();
-    text.gauge("connections", "Open connections: TCP, TLS, WebSocket.", figures.connections);
+    text.gauge(
+        "connections",
+        "Open connections: TCP, TLS, WebSocket.",
+        figures.connections,
+    );
     for (name, help, value) in [
         (
             "datagrams_dropped",
@@ -69,7 +85,11 @@ fn shell(text: &mut Text, running: &Running) {
             "Connections over limits.connections.",
             figures.connections_refused,
         ),
-        ("task_failures", "Tasks that failed by a bug.", figures.task_failures),
+        (
+            "task_failures",
+            "Tasks that failed by a bug.",
+            figures.task_failures,
+        ),
     ] {
         text.counter(name, help, value);
     }
@@ -77,16 +97,48 @@ fn shell(text: &mut Text, running: &Running) {
 
 fn store(text: &mut Text, running: &Running) {
     let writer = running.writer.metrics();
-    text.gauge("store_queue", "Writes that wait for the disk.", writer.queued);
-    text.gauge("store_last_commit_microseconds", "The last commit.", writer.last_commit_us);
+    text.gauge(
+        "store_queue",
+        "Writes that wait for the disk.",
+        writer.queued,
+    );
+    text.gauge(
+        "store_last_commit_microseconds",
+        "The last commit.",
+        writer.last_commit_us,
+    );
     for (name, help, value) in [
-        ("store_messages_appended", "Messages committed.", writer.appended),
-        ("store_duplicates", "Messages recognised as stored.", writer.duplicates),
-        ("store_delivered", "Deliveries marked as done.", writer.delivered),
-        ("store_bindings_written", "Addresses whose bindings were written.", writer.bindings),
+        (
+            "store_messages_appended",
+            "Messages committed.",
+            writer.appended,
+        ),
+        (
+            "store_duplicates",
+            "Messages recognised as stored.",
+            writer.duplicates,
+        ),
+        (
+            "store_delivered",
+            "Deliveries marked as done.",
+            writer.delivered,
+        ),
+        (
+            "store_bindings_written",
+            "Addresses whose bindings were written.",
+            writer.bindings,
+        ),
         ("store_commits", "Transactions committed.", writer.commits),
-        ("store_failures", "Transactions that failed.", writer.failures),
-        ("store_refused", "Writes refused: the queue was full.", writer.refused),
+        (
+            "store_failures",
+            "Transactions that failed.",
+            writer.failures,
+        ),
+        (
+            "store_refused",
+            "Writes refused: the queue was full.",
+            writer.refused,
+        ),
     ] {
         text.counter(name, help, value);
     }

@@ -112,6 +112,11 @@ impl Running {
             let ends_in_s = ban.until_ms.saturating_sub(now_ms).div_ceil(1000);
             json!({ "address": ban.source.to_string(), "ends_in_s": ends_in_s, "times": ban.times })
         };
-        self.services.limiter.bans(now_ms).into_iter().map(ban).collect()
+        self.services
+            .limiter
+            .bans(now_ms)
+            .into_iter()
+            .map(ban)
+            .collect()
     }
 }

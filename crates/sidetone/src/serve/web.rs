@@ -44,7 +44,10 @@ impl Doors {
         let secure = https.first().map(|address| ("https", address));
         let (scheme, address) = secure.or_else(|| http.first().map(|address| ("http", address)))?;
         let host = advertised.host(address.ip());
-        Some(format!("{scheme}://{}", super::addresses::join(&host, address.port())))
+        Some(format!(
+            "{scheme}://{}",
+            super::addresses::join(&host, address.port())
+        ))
     }
 }
 
@@ -86,7 +89,8 @@ async fn web(
     let domains = config.all_domains();
     let store: Store = running.store.clone();
     let seed = sidetone_web::token_seed(&store).await?;
-    let tokens = Tokens::new(&config.first_domain(), &seed).map_err(|e| Failure::new(e.to_string()))?;
+    let tokens =
+        Tokens::new(&config.first_domain(), &seed).map_err(|e| Failure::new(e.to_string()))?;
     let exempt = config.limits.exempt.clone();
     let (ready, counted) = (Arc::clone(&running), Arc::clone(&running));
     Ok(Web {
@@ -127,14 +131,21 @@ impl Sockets {
     }
 
     fn number(&self, peer: &Peer) -> u16 {
-        let transport = if peer.secure { Transport::Wss } else { Transport::Ws };
+        let transport = if peer.secure {
+            Transport::Wss
+        } else {
+            Transport::Ws
+        };
         let local = SocketAddr::new(peer.local.ip().to_canonical(), peer.local.port());
         let same = |listen: &Listen| listen.transport == transport;
         let here = |listen: &Listen| {
             let ip = listen.address.ip();
             listen.address.port() == local.port() && (ip.is_unspecified() || ip == local.ip())
         };
-        let exact = self.listeners.iter().find(|(_, listen)| same(listen) && here(listen));
+        let exact = self
+            .listeners
+            .iter()
+            .find(|(_, listen)| same(listen) && here(listen));
         let any = exact.or_else(|| self.listeners.iter().find(|(_, listen)| same(listen)));
         any.map_or(0, |(number, _)| *number)
     }
@@ -152,6 +163,11 @@ impl SipOverWebSocket for Sockets {
     fn connect(&self, peer: Peer, outgoing: mpsc::Sender<Bytes>) -> Box<dyn Inbound> {
         let remote = SocketAddr::new(peer.remote.ip().to_canonical(), peer.remote.port());
         let number = self.number(&peer);
-        Box::new(Frames(self.door.connect(number, peer.secure, remote, outgoing)))
+        Box::new(Frames(self.door.connect(
+            number,
+            peer.secure,
+            remote,
+            outgoing,
+        )))
     }
 }
