@@ -73,7 +73,7 @@ fn mistakes_are_told_in_one_line() {
     for (arguments, code) in [
         (&["user", "add", "ann@example.test"][..], 1),
         (&["user", "show", "nobody@example.test"], 1),
-        (&["user", "add", "no address at all @"], 1),
+        (&["user", "add", "no address at all @"], 2),
         (&["user", "frobnicate"], 2),
     ] {
         let output = server.try_cli(arguments, "");

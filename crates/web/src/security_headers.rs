@@ -26,7 +26,7 @@ const FIXED: [(HeaderName, &str); 7] = [
     ),
     (
         HeaderName::from_static("permissions-policy"),
-        "camera=(), microphone=(), geolocation=()",
+        "camera=(self), microphone=(self), geolocation=()",
     ),
 ];
 
