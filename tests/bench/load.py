@@ -92,7 +92,7 @@ def established(host):
 def probe(kind, server, rate, seconds, users, addresses):
     done = subprocess.run(
         [sys.executable, os.path.join(HERE, "probe.py"), kind, server.host, str(rate), str(seconds), str(users),
-         f"{server.net.callee}:{sipp.CALLEE_PORT}", ",".join(addresses)], stdout=subprocess.PIPE, text=True)
+         f"{server.net.phones}:{sipp.CALLEE_PORT}", ",".join(addresses)], stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 

@@ -26,10 +26,9 @@ class Net:
         self.base = base
         self.kamailio = f"{base}.1"
         self.sidetone = f"{base}.2"
-        self.phones = f"{base}.10"      # registers
-        self.callee = f"{base}.11"      # where the registered contacts point
+        self.phones = f"{base}.10"      # registers, and is called at another port of this address
         self.caller = f"{base}.20"      # a trusted peer: calls and sends without a challenge
-        self.loads = [self.phones, self.callee, self.caller]
+        self.loads = [self.phones, self.caller]
 
     def crowd(self, count):
         """Addresses of independent phones, none of them exempt from any limit."""

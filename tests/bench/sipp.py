@@ -56,7 +56,7 @@ def run(kind, server, rate, count, users, workdir, port=5080, steady=False):
         command = common(caller, net.phones if kind == "register" else net.caller, port, here) + [
             f"{server.host}:5060", "-r", str(rate), "-m", str(count), "-l", "60000", "-recv_timeout", "8000",
             "-timeout", f"{int(count / rate) + 60}s", "-inf", users_file(workdir, users),
-            "-key", "away", f"{net.callee}:{CALLEE_PORT}"]
+            "-key", "away", f"{net.phones}:{CALLEE_PORT}"]
         phones_before = proc.cpu_seconds([phones.pid])[0] if phones else 0.0
         measured = proc.Meter(server.pid)
         children = os.times()
@@ -87,13 +87,13 @@ def start_probe(kind, server, seconds, users):
     address = net.phones if kind == "register" else net.caller
     return subprocess.Popen(
         [sys.executable, os.path.join(HERE, "probe.py"), kind, server.host, str(PROBES_PER_S), f"{seconds:.2f}",
-         str(users), f"{net.callee}:{CALLEE_PORT}", address],
+         str(users), f"{net.phones}:{CALLEE_PORT}", address],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
 
 
 def start_phones(scenario, net, workdir):
     process = subprocess.Popen(
-        common(scenario, net.callee, CALLEE_PORT, workdir) + ["-deadcall_wait", "3000"],
+        common(scenario, net.phones, CALLEE_PORT, workdir) + ["-deadcall_wait", "3000"],
         cwd=workdir, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(0.4)
     return process
