@@ -138,7 +138,8 @@ fn users_are_served(server: &Server, flood: Flood, name: &str) {
     for _ in 0..30 {
         let mut ann = phone_from(loopback::address(), server, "ann");
         let began = Instant::now();
-        assert_eq!(ann.register(600).status(), Some(200), "{name}");
+        let answer = ann.register(600);
+        assert_eq!(answer.status(), Some(200), "{name}: {answer:?}");
         slowest = slowest.max(began.elapsed());
     }
     let sent = flood.sent.load(Ordering::Relaxed);

@@ -5,6 +5,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use sidetone_model::DeviceId;
+
 /// Finds the shard of a message.
 #[derive(Clone, Debug)]
 pub struct Owners {
@@ -25,8 +27,7 @@ impl Owners {
         self.shards
     }
 
-    /// The shard of a Call-ID. A shard that starts a dialog or a transaction of its own
-    /// takes a Call-ID for which this is itself: the answers find the way back.
+    /// The shard of a Call-ID.
     pub fn of_call_id(&self, call_id: &[u8]) -> u16 {
         if self.shards == 1 {
             return 0;
@@ -36,7 +37,7 @@ impl Owners {
     }
 
     /// The shard of a device: it alone delivers to that device.
-    pub fn of_device(&self, device: sidetone_model::DeviceId) -> u16 {
+    pub fn of_device(&self, device: DeviceId) -> u16 {
         let at = device.0.rem_euclid(i64::from(self.shards));
         u16::try_from(at).unwrap_or(0)
     }
@@ -47,7 +48,15 @@ impl Owners {
         if self.shards == 1 {
             return 0;
         }
-        call_id(octets).map_or(here, |id| self.of_call_id(id))
+        let Some(id) = call_id(octets) else {
+            return here;
+        };
+        // Only answers are sent after the device: nobody outside chooses a shard for a request.
+        let delivery = octets.starts_with(b"SIP/2.0 ").then(|| device_of(id));
+        match delivery.flatten() {
+            Some(device) => self.of_device(device),
+            None => self.of_call_id(id),
+        }
     }
 }
 
@@ -79,6 +88,15 @@ fn value_of_call_id(line: &[u8]) -> Option<&[u8]> {
     let name = line.get(..colon)?.trim_ascii_end();
     let known = name.eq_ignore_ascii_case(b"call-id") || name.eq_ignore_ascii_case(b"i");
     known.then(|| line.get(colon + 1..).unwrap_or_default().trim_ascii())
+}
+
+/// The device of a delivery, whose Call-ID is `m<message>-d<device>@<domain>`.
+fn device_of(call_id: &[u8]) -> Option<DeviceId> {
+    let text = std::str::from_utf8(call_id).ok()?.strip_prefix('m')?;
+    let (message, rest) = text.split_once("-d")?;
+    let (device, _) = rest.split_once('@')?;
+    message.parse::<i64>().ok()?;
+    device.parse().ok().map(DeviceId)
 }
 
 #[cfg(test)]
@@ -121,5 +139,21 @@ mod tests {
         }
         assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
         assert_eq!(owners.of_message(b"\r\n\r\n", 3), 3);
+    }
+
+    #[test]
+    fn the_answer_to_a_delivery_goes_to_the_shard_of_its_device() {
+        let owners = Owners::new(4);
+        for device in 0..40 {
+            let id = format!("m7-d{device}@example.test");
+            let answer = format!("SIP/2.0 200 OK\r\nCall-ID: {id}\r\n\r\n");
+            let expected = owners.of_device(DeviceId(device));
+            assert_eq!(owners.of_message(answer.as_bytes(), 9), expected);
+            let request = format!("MESSAGE sip:a SIP/2.0\r\nCall-ID: {id}\r\n\r\n");
+            let hashed = owners.of_call_id(id.as_bytes());
+            assert_eq!(owners.of_message(request.as_bytes(), 9), hashed);
+        }
+        assert_eq!(device_of(b"m1-d2"), None);
+        assert_eq!(device_of(b"mx-d2@x"), None);
     }
 }

@@ -1,5 +1,8 @@
 //! The engine on real sockets: what every peer meets first.
 
+// A test that cannot be set up has to fail loudly.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;

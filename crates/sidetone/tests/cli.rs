@@ -108,9 +108,8 @@ impl Drop for Server {
     }
 }
 
-#[test]
-fn two_people_and_a_phone() {
-    let b = Bench::new();
+/// Adds two people with their phones; gives the second phone of the first.
+fn add_two_people(b: &Bench) -> Value {
     let out = b.ok(&[
         "user",
         "add",
@@ -161,7 +160,13 @@ fn two_people_and_a_phone() {
         (&own["sip_user"], &own["sip_password"]),
         (&json!("b"), &Value::Null)
     );
+    second
+}
 
+#[test]
+fn two_people_and_a_phone() {
+    let b = Bench::new();
+    let second = add_two_people(&b);
     let shown = b.json(&["user", "show", "alice@localhost", "--json"]);
     assert_eq!(shown["aliases"], json!(["1001@localhost"]));
     assert_eq!(shown["devices"].as_array().unwrap().len(), 2);

@@ -2,6 +2,7 @@
 //!
 //! `cargo bench -p sidetone-sip --bench call` prints microseconds and allocations for each call and fails where a call
 //! leaves something behind. Everything that the SIP core does for a call is in it: parsing, matching, forking, timers.
+// A benchmark prints and has to fail loudly.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::alloc::System;

@@ -159,7 +159,11 @@ impl Default for ShardSettings {
         Self {
             max_transactions: 500_000,
             max_unstored: 20_000,
-            limits: Limits::default(),
+            // A body of 64 KiB and its headers.
+            limits: Limits {
+                message_bytes: 80 * 1024,
+                ..Limits::default()
+            },
         }
     }
 }
@@ -257,7 +261,13 @@ impl Shard {
             }
             return;
         }
-        if let Err(rejected) = validate::request_within(message, &self.settings.limits) {
+        if let Err(mut rejected) = validate::request_within(message, &self.settings.limits) {
+            // Even an unreadable Via is echoed: the answer goes to the source (RFC 3261 §18.2.2).
+            if message.method() != Some(sidetone_sip::Method::Ack) {
+                rejected
+                    .partial
+                    .get_or_insert_with(|| Box::new(message.clone()));
+            }
             return self.handle_broken_frame(now, flow, rejected);
         }
         match self.endpoint.receive(now.instant, flow, message) {

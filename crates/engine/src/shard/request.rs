@@ -51,7 +51,7 @@ impl Shard {
         if let Some(unsupported) = self.unsupported(request) {
             return self.reply(flow, request, 420, "", &[("Unsupported", &unsupported)]);
         }
-        if self.proxy.is_loop(request) {
+        if self.proxy.is_loop(request) || self.came_from_here(request) {
             return self.reply(
                 flow,
                 request,
@@ -61,6 +61,12 @@ impl Shard {
             );
         }
         self.dispatch(now, flow, request);
+    }
+
+    /// A contact that points at this server sends every request back to it.
+    fn came_from_here(&self, request: &Message) -> bool {
+        let via = request.top_via();
+        via.is_ok_and(|via| self.services.locals.is_ours(via.host, via.port))
     }
 
     /// RFC 3261 §16.3 step 5; where we are the server at the end, §8.2.2.3 too.
@@ -287,7 +293,21 @@ impl Shard {
             .iter()
             .map(|value| (header.challenge_name(), value.as_str()))
             .collect();
-        self.reply(flow, request, header.challenge_status(), "", &headers);
+        let status = header.challenge_status();
+        let mut answer = self.answer(flow, request, status, "", &headers);
+        // No reflection: a short datagram is not answered with more than half as much again, so it is
+        // offered the one algorithm that every client knows.
+        let too_long = answer.len() * 2 > request.bytes().len() * 3;
+        if too_long && !flow.transport.is_reliable() {
+            answer = self.answer(
+                flow,
+                request,
+                status,
+                "",
+                &headers[headers.len().saturating_sub(1)..],
+            );
+        }
+        self.endpoint.reply(flow, request, answer);
     }
 
     fn denied(&mut self, now: Now, flow: Flow, request: &Message) {
