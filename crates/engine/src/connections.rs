@@ -59,10 +59,6 @@ pub(crate) fn shard_of(connection: u64) -> u16 {
 /// What carries the octets.
 // Nearly all carriers are streams: a box would cost each of them an allocation.
 #[allow(clippy::large_enum_variant)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most are streams, in one allocation each"
-)]
 pub(crate) enum Carrier {
     Stream {
         connection: Connection,

@@ -1,7 +1,7 @@
 //! The engine on real sockets: what every peer meets first.
 
 // A test that cannot be set up has to fail loudly.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
