@@ -14,6 +14,8 @@ use crate::server::{DOMAIN, Server, secret};
 
 /// How long a phone waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(8);
+/// As real phones have it: a shorter REGISTER would be answered with a shorter challenge.
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, MESSAGE, INFO, UPDATE, NOTIFY, REFER";
 /// RFC 3261 §17.1.1.1.
 const T1: Duration = Duration::from_millis(500);
 
@@ -114,7 +116,9 @@ impl Phone {
             .with("From", format!("<{}>;tag={}", self.aor(), word()))
             .with("To", format!("<{uri}>"))
             .with("Call-ID", word())
-            .with("CSeq", format!("1 {method}"));
+            .with("CSeq", format!("1 {method}"))
+            .with("User-Agent", "Test phone")
+            .with("Allow", ALLOW);
         if ["INVITE", "REGISTER", "SUBSCRIBE"].contains(&method) {
             draft = draft.with(
                 "Contact",
