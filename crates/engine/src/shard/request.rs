@@ -293,21 +293,7 @@ impl Shard {
             .iter()
             .map(|value| (header.challenge_name(), value.as_str()))
             .collect();
-        let status = header.challenge_status();
-        let mut answer = self.answer(flow, request, status, "", &headers);
-        // No reflection: a short datagram is not answered with more than half as much again, so it is
-        // offered the one algorithm that every client knows.
-        let too_long = answer.len() * 2 > request.bytes().len() * 3;
-        if too_long && !flow.transport.is_reliable() {
-            answer = self.answer(
-                flow,
-                request,
-                status,
-                "",
-                &headers[headers.len().saturating_sub(1)..],
-            );
-        }
-        self.endpoint.reply(flow, request, answer);
+        self.reply(flow, request, header.challenge_status(), "", &headers);
     }
 
     fn denied(&mut self, now: Now, flow: Flow, request: &Message) {
