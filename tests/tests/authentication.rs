@@ -380,7 +380,7 @@ fn a_stranger_is_not_answered_with_more_than_was_sent() {
     );
     assert!(stranger.wire.send(tiny.as_bytes()));
     let answer = stranger.take(Duration::from_secs(1), |m| m.call_id() == "1");
-    let answered = answer.map_or(0, |a| a.bytes().len());
+    let answered = answer.map_or(0, |a| a.octets);
     assert!(
         2 * answered <= 3 * tiny.len(),
         "{} asked, {answered} answered",
@@ -394,7 +394,7 @@ fn answers(stranger: &mut Phone, draft: &Message) -> (usize, usize) {
     let mut answered = 0;
     let ours = |m: &Message| m.branch() == draft.branch();
     while let Some(answer) = stranger.take(Duration::from_millis(200), ours) {
-        answered += answer.bytes().len();
+        answered += answer.octets;
         if draft.method() == "INVITE" && answer.status() >= Some(300) {
             stranger.ack_failure(draft, &answer);
         }

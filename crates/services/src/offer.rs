@@ -39,13 +39,13 @@ pub fn offer(message: &Message) -> Offer {
     if agent.starts_with(b"baresip v1.") || agent.starts_with(b"baresip v0.") {
         return Offer::Md5Only;
     }
-    // COMPAT(SIP.js, JsSIP): they look at the first challenge and know MD5 only.
-    // COMPAT(sipp 3.6): the same.
-    if contains(b"SIP.js")
-        || contains(b"JsSIP")
-        || agent.starts_with(b"SIPp")
-        || has_sipp_branch(message)
-    {
+    // COMPAT(SIP.js, JsSIP): they know MD5 only, and of two challenges one looks at the last
+    // and the other at the first.
+    if contains(b"SIP.js") || contains(b"JsSIP") {
+        return Offer::Md5Only;
+    }
+    // COMPAT(sipp 3.6): it looks at the first challenge and knows MD5 only.
+    if agent.starts_with(b"SIPp") || has_sipp_branch(message) {
         return Offer::Md5First;
     }
     Offer::Both
@@ -130,16 +130,21 @@ impl OfferMemory {
         slot.challenge(request, now_ms)
     }
 
-    /// What to offer to a client whose credentials were good but for their nonce.
+    /// What to offer to a client that came with credentials whose nonce is no longer good:
+    /// it answers challenges, so its next request without credentials is no giving up.
     pub fn renew(&self, message: &Message, source: IpAddr) -> Offer {
         let tag = self.tag(message, source);
         let mut slots = self.lock();
         let slot = slot_for(&mut slots, tag);
-        let gave_up = slot.tag == tag && slot.experience == Experience::GaveUp;
-        if gave_up {
-            Offer::Md5Only
-        } else {
-            offer(message)
+        if slot.tag != tag {
+            return offer(message);
+        }
+        match slot.experience {
+            Experience::GaveUp => Offer::Md5Only,
+            Experience::Offered | Experience::Answers => {
+                slot.experience = Experience::Answers;
+                offer(message)
+            }
         }
     }
 
@@ -253,8 +258,8 @@ mod tests {
             ),
             ("baresip v0.6.5", "z9hG4bKabc", Offer::Md5Only),
             ("baresip v3.1.0", "z9hG4bKabc", Offer::Both),
-            ("Phone SIP.js/0.21.2", "z9hG4bKabc", Offer::Md5First),
-            ("JsSIP 3.10.1", "z9hG4bKabc", Offer::Md5First),
+            ("Phone SIP.js/0.21.2", "z9hG4bKabc", Offer::Md5Only),
+            ("JsSIP 3.10.1", "z9hG4bKabc", Offer::Md5Only),
             ("SIPp/Linux", "z9hG4bKabc", Offer::Md5First),
             ("Phone", "z9hG4bK-1234-1-0", Offer::Md5First),
             ("Phone", "z9hG4bK-1234-1", Offer::Both),

@@ -274,7 +274,7 @@ impl Default for Limits {
             ban_s: 600,
             connections: 20_000,
             connections_per_source: 1_000,
-            message_bytes: 65_536,
+            message_bytes: 81_920,
             headers: 128,
             via: 70,
         }

@@ -52,7 +52,7 @@ pub struct ResponseBuilder<'m> {
     via: usize,
     /// Where the value of To ends in `out`; 0 without To.
     to: usize,
-    server: bool,
+    terse: bool,
     body: Option<(&'m str, &'m [u8])>,
 }
 
@@ -78,7 +78,7 @@ impl<'m> ResponseBuilder<'m> {
             out,
             via,
             to: 0,
-            server: true,
+            terse: false,
             body: None,
         };
         builder.copy(HeaderName::Via);
@@ -150,10 +150,11 @@ impl<'m> ResponseBuilder<'m> {
         self
     }
 
-    /// Leaves out `Server`.
+    /// Leaves out `Server`, and the `Content-Length` that a datagram does without (RFC 3261 §18.3). For answers without
+    /// a body, by UDP alone.
     #[must_use]
-    pub fn without_server(mut self) -> Self {
-        self.server = false;
+    pub fn terse(mut self) -> Self {
+        self.terse = true;
         self
     }
 
@@ -167,10 +168,12 @@ impl<'m> ResponseBuilder<'m> {
     /// The response on the wire, with Content-Length.
     #[must_use]
     pub fn finish(mut self) -> Bytes {
-        if self.server {
+        if self.terse {
+            self.out.extend_from_slice(b"\r\n");
+        } else {
             put_field(&mut self.out, "Server", PRODUCT.as_bytes());
+            put_end(&mut self.out, self.body);
         }
-        put_end(&mut self.out, self.body);
         Bytes::from(self.out)
     }
 }

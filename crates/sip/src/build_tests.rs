@@ -78,11 +78,11 @@ fn nothing_can_be_smuggled_in() {
     let request = parse(Bytes::from_static(INVITE.as_bytes()));
     let octets = ResponseBuilder::new(&request, 400, "Bad\r\nEvil: 1")
         .header("Warning", "399 x \"a\r\nEvil: 2\r\n\r\n\"")
-        .without_server()
+        .terse()
         .finish();
-    let response = parse(octets);
+    let response = Message::parse(octets, Framing::Datagram, &Limits::default()).unwrap();
     assert_eq!(response.header_by_name("Evil"), None);
-    assert!(!response.has(HeaderName::Server));
+    assert!(!response.has(HeaderName::Server) && !response.has(HeaderName::ContentLength));
     let request = RequestBuilder::new("OPTIONS", "sip:a SIP/2.0\r\nEvil: 1\r\nX:")
         .header("A", "b\nEvil: 3")
         .finish();

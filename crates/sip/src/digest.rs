@@ -518,6 +518,14 @@ pub fn challenge(realm: &str, nonce: &str, algorithm: Algorithm, stale: bool) ->
     out
 }
 
+/// The same challenge in fewer octets: no blanks, and MD5 unsaid, which RFC 7616 §3.3 makes the meaning of its absence.
+pub fn narrow(challenge: &str) -> String {
+    challenge
+        .replace(", algorithm=MD5", "")
+        .replace("\", ", "\",")
+        .replace("SHA-256, ", "SHA-256,")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -718,6 +726,18 @@ mod tests {
         assert_eq!(
             challenge("r", "n", Algorithm::Md5, true),
             "Digest realm=\"r\", nonce=\"n\", algorithm=MD5, qop=\"auth\", stale=true"
+        );
+    }
+
+    #[test]
+    fn narrow_challenges_say_the_same() {
+        assert_eq!(
+            narrow(&challenge("r", "n", Algorithm::Sha256, true)),
+            "Digest realm=\"r\",nonce=\"n\",algorithm=SHA-256,qop=\"auth\",stale=true"
+        );
+        assert_eq!(
+            narrow(&challenge("r", "n", Algorithm::Md5, false)),
+            "Digest realm=\"r\",nonce=\"n\",qop=\"auth\""
         );
     }
 }

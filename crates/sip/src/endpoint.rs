@@ -5,7 +5,7 @@
 //!
 //! *Invariant*: what is sent goes through `transmits` in order; a transaction that is gone is never found again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,9 @@ use crate::{BRANCH_COOKIE, Flow, Framing, Limits, Message, Method};
 
 mod matching;
 
-use matching::{ClientBranch, KeyHasher, ServerKeys, ack_for, cancel_for, response_flow};
+use matching::{
+    ClientBranch, KeyHasher, ServerKeys, ack_for, cancel_for, merge_key, response_flow,
+};
 
 /// A server transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,6 +61,15 @@ pub enum Received {
     Response(ClientId),
     /// A response to nothing that we asked.
     Stray,
+}
+
+/// Why a request got no server transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotAccepted {
+    /// There are too many.
+    Full,
+    /// The same request came another way and is being worked on (RFC 3261 §8.2.2.2): 482.
+    Merged,
 }
 
 /// What time, or the network, did to a transaction.
@@ -106,6 +117,8 @@ enum ServerMachine {
 struct ServerEntry {
     machine: ServerMachine,
     key: u128,
+    /// What a copy that came another way has in common with it; 0: nothing is looked for.
+    merge_key: u128,
     flow: Flow,
     /// The last response; until there is one, of an INVITE the 100 that it would get.
     response: Bytes,
@@ -141,6 +154,8 @@ pub struct Endpoint {
     servers: Slab<ServerEntry>,
     clients: Slab<ClientEntry>,
     by_key: HashMap<u128, Id, BuildHasherDefault<KeyHasher>>,
+    /// Merge keys of the server transactions that have one.
+    merging: HashSet<u128, BuildHasherDefault<KeyHasher>>,
     timers: Timers<Owner>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -161,6 +176,7 @@ impl Endpoint {
             servers: Slab::default(),
             clients: Slab::default(),
             by_key: HashMap::default(),
+            merging: HashSet::default(),
             timers: Timers::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -244,16 +260,23 @@ impl Endpoint {
         }
     }
 
-    /// Makes the server transaction of a new request; `None` when there are too many.
+    /// Makes the server transaction of a new request, unless there is a reason against it.
+    ///
+    /// # Errors
+    /// [`NotAccepted`] says which; no state was made.
     pub fn accept(
         &mut self,
         now: Instant,
         flow: Flow,
         request: &Message,
         user: u64,
-    ) -> Option<ServerId> {
+    ) -> Result<ServerId, NotAccepted> {
         if self.servers.len() >= self.max_transactions {
-            return None;
+            return Err(NotAccepted::Full);
+        }
+        let merge_key = merge_key(&self.entropy, request);
+        if merge_key != 0 && !self.merging.insert(merge_key) {
+            return Err(NotAccepted::Merged);
         }
         let reliable = flow.transport.is_reliable();
         let (machine, actions, response) = if request.method() == Some(Method::Invite) {
@@ -273,13 +296,14 @@ impl Endpoint {
         let id = self.servers.insert(ServerEntry {
             machine,
             key,
+            merge_key,
             flow: response_flow(flow, request),
             response,
             user,
         });
         self.by_key.insert(key, id);
         self.perform_server(now, id, &actions);
-        Some(ServerId(id))
+        Ok(ServerId(id))
     }
 
     /// Whom the events of this transaction concern.
@@ -355,8 +379,9 @@ impl Endpoint {
         ClientId(id)
     }
 
-    /// Cancels an INVITE that has had a provisional response (RFC 3261 §9.1). `false`: not possible now.
-    pub fn cancel(&mut self, now: Instant, client: ClientId) -> bool {
+    /// Cancels an INVITE that has had a provisional response (RFC 3261 §9.1), with a Reason (RFC 3326) unless it is
+    /// empty. `false`: not possible now.
+    pub fn cancel(&mut self, now: Instant, client: ClientId, reason: &[u8]) -> bool {
         if self.client_state(client) != ClientState::Proceeding {
             return false;
         }
@@ -369,7 +394,7 @@ impl Endpoint {
         };
         let Some(bytes) = self
             .parse(&entry.request)
-            .and_then(|invite| cancel_for(&invite))
+            .and_then(|invite| cancel_for(&invite, reason))
         else {
             return false;
         };
@@ -544,6 +569,7 @@ impl Endpoint {
         self.server_event(id, |user| Event::ServerEnded { user });
         if let Some(entry) = self.servers.remove(id) {
             self.by_key.remove(&entry.key);
+            self.merging.remove(&entry.merge_key);
         }
     }
 

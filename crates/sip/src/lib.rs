@@ -40,7 +40,9 @@ pub use build::{RequestBuilder, ResponseBuilder};
 pub use dialog::{Dialog, DialogRequest};
 pub use digest::{Algorithm, Credentials, Ha1, MalformedCredentials, Qop};
 pub use edit::Edit;
-pub use endpoint::{ClientId, ClientState, Endpoint, Event, Received, ServerId, Transmit};
+pub use endpoint::{
+    ClientId, ClientState, Endpoint, Event, NotAccepted, Received, ServerId, Transmit,
+};
 pub use flow::{Flow, Transport};
 pub use gruu::TempGruu;
 pub use header::HeaderName;

@@ -14,9 +14,11 @@ use subtle::ConstantTimeEq;
 use crate::base64url;
 
 const TIME_BYTES: usize = 6;
-const ID_BYTES: usize = 8;
-const SIGNED_BYTES: usize = TIME_BYTES + ID_BYTES;
-const MAC_BYTES: usize = 10;
+const RANDOM_BYTES: usize = 5;
+const SIGNED_BYTES: usize = TIME_BYTES + RANDOM_BYTES;
+/// Short, so that two challenges fit into an answer that is no lever for floods. Who guesses has to ask us about each
+/// of 2⁵⁶ guesses, and has won one challenge without having been challenged.
+const MAC_BYTES: usize = 7;
 const NONCE_BYTES: usize = SIGNED_BYTES + MAC_BYTES;
 /// A nonce from a clock ahead of ours (another node, a step back) is accepted this far.
 const CLOCK_SKEW_MS: u64 = 5_000;
@@ -26,7 +28,7 @@ const CLOCK_SKEW_MS: u64 = 5_000;
 pub enum NonceState {
     /// Ours and in its lifetime; `id` names it to [`NonceCounts`].
     Fresh {
-        /// The random part.
+        /// Its time and random part, the random bits where tables look.
         id: u64,
     },
     /// Ours, but its time is over: challenge again with `stale=true`.
@@ -45,7 +47,7 @@ impl NonceKey {
         Self(keyed(&secret, b"sidetone nonce"))
     }
 
-    /// A new nonce: 32 characters of the URL-safe base64 alphabet.
+    /// A new nonce: 24 characters of the URL-safe base64 alphabet.
     pub fn issue(&self, now_ms: u64, random: u64) -> String {
         self.issue_for(b"", now_ms, random)
     }
@@ -55,7 +57,7 @@ impl NonceKey {
     pub fn issue_for(&self, client: &[u8], now_ms: u64, random: u64) -> String {
         let mut nonce = [0u8; NONCE_BYTES];
         nonce[..TIME_BYTES].copy_from_slice(&now_ms.to_be_bytes()[8 - TIME_BYTES..]);
-        nonce[TIME_BYTES..SIGNED_BYTES].copy_from_slice(&random.to_be_bytes());
+        nonce[TIME_BYTES..SIGNED_BYTES].copy_from_slice(&random.to_be_bytes()[8 - RANDOM_BYTES..]);
         let mac = self.mac(client, &nonce[..SIGNED_BYTES]);
         nonce[SIGNED_BYTES..].copy_from_slice(&mac);
         base64url::encode(&nonce)
@@ -96,7 +98,10 @@ impl NonceKey {
                 .iter()
                 .fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
         };
-        genuine.then(|| (number(&signed[..TIME_BYTES]), number(&signed[TIME_BYTES..])))
+        genuine.then(|| {
+            let (time_ms, random) = signed.split_at(TIME_BYTES);
+            (number(time_ms), id_of(number(time_ms), number(random)))
+        })
     }
 
     /// `signed` has a fixed length, so what follows it needs no separator.
@@ -106,6 +111,11 @@ impl NonceKey {
         mac.update(client);
         truncated(mac)
     }
+}
+
+/// 40 random bits, 12 of them at the top and 28 at the bottom, about 24 bits of time.
+fn id_of(time_ms: u64, random: u64) -> u64 {
+    (random << 24 | time_ms & 0xff_ffff).rotate_left(28)
 }
 
 impl std::fmt::Debug for NonceKey {
@@ -355,8 +365,10 @@ mod tests {
     #[test]
     fn a_nonce_lives_as_long_as_the_caller_says() {
         let nonce = key().issue(NOW_MS, 0xdead_beef);
-        assert_eq!(nonce.len(), 32);
-        let fresh = NonceState::Fresh { id: 0xdead_beef };
+        assert_eq!(nonce.len(), 24);
+        let fresh = NonceState::Fresh {
+            id: id_of(NOW_MS, 0xdead_beef),
+        };
         assert_eq!(key().check(&nonce, NOW_MS, LIFETIME_MS), fresh);
         assert_eq!(
             key().check(&nonce, NOW_MS + LIFETIME_MS, LIFETIME_MS),
@@ -388,11 +400,13 @@ mod tests {
                 NonceState::Forged
             );
         }
-        for text in ["", "x", &nonce[..31], &nonce[..20], &format!("{nonce}AAAA")] {
+        for text in ["", "x", &nonce[..23], &nonce[..20], &format!("{nonce}AAAA")] {
             assert_eq!(key().check(text, NOW_MS, LIFETIME_MS), NonceState::Forged);
         }
         let bound = key().issue_for(b"192.0.2.1", NOW_MS, 1);
-        let fresh = NonceState::Fresh { id: 1 };
+        let fresh = NonceState::Fresh {
+            id: id_of(NOW_MS, 1),
+        };
         assert_eq!(
             key().check_for(b"192.0.2.1", &bound, NOW_MS, LIFETIME_MS),
             fresh

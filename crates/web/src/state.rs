@@ -43,7 +43,7 @@ impl Default for Settings {
             domains: vec!["localhost".to_owned()],
             origins: Vec::new(),
             metrics_anywhere: false,
-            message_bytes: 64 * 1024,
+            message_bytes: 80 * 1024,
         }
     }
 }

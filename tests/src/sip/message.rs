@@ -7,6 +7,8 @@ pub struct Message {
     pub start: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// The octets that it was read from; 0 for one that was made here.
+    pub octets: usize,
 }
 
 impl Message {
@@ -15,6 +17,7 @@ impl Message {
             start: format!("{method} {uri} SIP/2.0"),
             headers: Vec::new(),
             body: Vec::new(),
+            octets: 0,
         }
     }
 
@@ -34,6 +37,7 @@ impl Message {
             start,
             headers,
             body: bytes[end + 4..].to_vec(),
+            octets: bytes.len(),
         };
         if let Some(length) = message.content_length() {
             message.body.truncate(length);

@@ -390,7 +390,8 @@ impl Shard {
         self.wants.push_back(want);
     }
 
-    /// Answers without a transaction; the reason stands in a Warning too, where the administrator looks.
+    /// Answers without a transaction; the reason stands in a Warning too, where the administrator looks. By UDP an
+    /// answer that would be a lever for a flood under a false source address says less, or nothing.
     fn reply(
         &mut self,
         flow: Flow,
@@ -399,8 +400,13 @@ impl Shard {
         why: &str,
         headers: &[(&str, &str)],
     ) {
-        let bytes = self.answer(flow, request, status, why, headers);
-        self.endpoint.reply(flow, request, bytes);
+        let mut bytes = self.answer(flow, request, status, why, headers);
+        if is_lever(flow, request, &bytes) {
+            bytes = self.terse_answer(flow, request, status, headers);
+        }
+        if !is_lever(flow, request, &bytes) {
+            self.endpoint.reply(flow, request, bytes);
+        }
     }
 
     fn answer(
@@ -418,12 +424,22 @@ impl Shard {
         if !why.is_empty() {
             builder = builder.header("Warning", format!("399 sidetone \"{why}\""));
         }
-        headers
-            .iter()
-            .fold(builder, |builder, (name, value)| {
-                builder.header(name, value)
-            })
-            .finish()
+        with_headers(builder, headers).finish()
+    }
+
+    /// Nothing but what the client needs.
+    fn terse_answer(
+        &mut self,
+        flow: Flow,
+        request: &Message,
+        status: u16,
+        headers: &[(&str, &str)],
+    ) -> Bytes {
+        let tag = self.stateless_tag(request);
+        let builder = ResponseBuilder::new(request, status, "")
+            .received(flow.remote)
+            .to_tag(&tag);
+        with_headers(builder, headers).terse().finish()
     }
 
     /// The tag of our own answers: the same for the same request (RFC 3261 §8.2.7), so that the ACK is recognised.
@@ -436,6 +452,18 @@ impl Shard {
         let hash = self
             .endpoint
             .digest(&[request.call_id(), from.as_bytes(), b"tag"]);
-        format!("{:016x}", u64::try_from(hash >> 64).unwrap_or_default())
+        format!("{:08x}", u32::try_from(hash >> 96).unwrap_or_default())
     }
+}
+
+fn with_headers<'m>(builder: ResponseBuilder<'m>, headers: &[(&str, &str)]) -> ResponseBuilder<'m> {
+    headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header(name, value)
+    })
+}
+
+/// Whether an answer by UDP has more than one and a half times the octets of its request, which anyone may have sent in
+/// anyone's name.
+fn is_lever(flow: Flow, request: &Message, answer: &Bytes) -> bool {
+    !flow.transport.is_reliable() && 2 * answer.len() > 3 * request.bytes().len()
 }

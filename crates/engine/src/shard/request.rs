@@ -3,10 +3,12 @@
 //! *Invariant*: nothing is stored for a request before its sender is known, trusted or expected.
 
 use sidetone_model::{AccountId, DeviceId};
-use sidetone_services::{AuthOutcome, CredentialsHeader, Verdict, identity_allowed};
-use sidetone_sip::{Flow, HeaderName, Message, Method, ServerId, Uri};
+use sidetone_services::{AuthOutcome, Challenges, CredentialsHeader, Verdict, identity_allowed};
+use sidetone_sip::{Flow, HeaderName, Message, Method, NotAccepted, ServerId, Uri, digest};
 
-use super::{Now, Shard, UAS};
+use smallvec::SmallVec;
+
+use super::{Now, Shard, UAS, is_lever};
 use crate::shared::Strangers;
 
 /// Who sent a request.
@@ -121,9 +123,9 @@ impl Shard {
             ("Accept", "*/*"),
             ("Supported", "path, outbound, gruu"),
         ];
-        let mut bytes = self.answer(flow, request, 200, "", &headers);
-        if bytes.len() * 2 > request.bytes().len() * 3 {
-            bytes = self.answer(flow, request, 200, "", &[]);
+        let bytes = self.answer(flow, request, 200, "", &headers);
+        if is_lever(flow, request, &bytes) {
+            return self.reply(flow, request, 200, "", &[]);
         }
         self.endpoint.reply(flow, request, bytes);
     }
@@ -289,11 +291,19 @@ impl Shard {
             now.unix_ms,
             random,
         );
-        let headers: smallvec::SmallVec<[(&str, &str); 2]> = values
-            .iter()
-            .map(|value| (header.challenge_name(), value.as_str()))
-            .collect();
-        self.reply(flow, request, header.challenge_status(), "", &headers);
+        let status = header.challenge_status();
+        let bytes = self.answer(flow, request, status, "", &named(header, &values));
+        if !is_lever(flow, request, &bytes) {
+            return self.endpoint.reply(flow, request, bytes);
+        }
+        let values: Challenges = values.iter().map(|value| digest::narrow(value)).collect();
+        let headers = named(header, &values);
+        let bytes = self.terse_answer(flow, request, status, &headers);
+        if !is_lever(flow, request, &bytes) {
+            return self.endpoint.reply(flow, request, bytes);
+        }
+        // One is better than none; who does not know it gets the other at the next attempt.
+        self.reply(flow, request, status, "", &headers[..1]);
     }
 
     fn denied(&mut self, now: Now, flow: Flow, request: &Message) {
@@ -304,20 +314,29 @@ impl Shard {
         self.reply(flow, request, 403, "", &[]);
     }
 
-    /// A server transaction that we answer ourselves; `None`: there was no room and an answer has been given.
+    /// A server transaction that we answer ourselves; `None`: there is none and an answer has been given.
     pub(super) fn accept(&mut self, now: Now, flow: Flow, request: &Message) -> Option<ServerId> {
-        let server = self.endpoint.accept(now.instant, flow, request, UAS);
-        if server.is_none() {
-            self.services.counters.overloaded.add();
-            self.reply(
+        match self.endpoint.accept(now.instant, flow, request, UAS) {
+            Ok(server) => return Some(server),
+            Err(NotAccepted::Merged) => self.reply(
                 flow,
                 request,
-                503,
-                "too many transactions",
-                &[("Retry-After", "5")],
-            );
+                482,
+                "the same request came another way and is being worked on",
+                &[],
+            ),
+            Err(NotAccepted::Full) => {
+                self.services.counters.overloaded.add();
+                self.reply(
+                    flow,
+                    request,
+                    503,
+                    "too many transactions",
+                    &[("Retry-After", "5")],
+                );
+            }
         }
-        server
+        None
     }
 
     pub(super) fn handle_cancel(
@@ -336,7 +355,16 @@ impl Shard {
         let answer = self.answer(flow, request, 200, "", &[]);
         self.endpoint.respond(now.instant, server, 200, answer);
         if !self.cancel_parked(now, invite) {
-            self.proxy.cancel(now.instant, &mut self.endpoint, invite);
+            let reason = request.header(HeaderName::Reason).unwrap_or_default();
+            self.proxy
+                .cancel(now.instant, &mut self.endpoint, invite, reason);
         }
     }
+}
+
+fn named(header: CredentialsHeader, values: &Challenges) -> SmallVec<[(&'static str, &str); 2]> {
+    let values = values.iter().map(String::as_str);
+    values
+        .map(|value| (header.challenge_name(), value))
+        .collect()
 }

@@ -235,7 +235,7 @@ pub(crate) const KEYS: &[Key] = &[
     key(
         "limits",
         "message_bytes",
-        "65536",
+        "81920",
         "The largest SIP message; a larger one is answered 513. UDP holds 65,507 bytes at most.",
     ),
     key(

@@ -71,6 +71,28 @@ impl ServerKeys {
     }
 }
 
+/// What two copies of one request have in common that came by different ways (RFC 3261 §8.2.2.2); 0 for those that
+/// are within a dialog, and for methods that a repetition does no harm: REGISTER goes by its CSeq, MESSAGE by its
+/// origin. The Request-URI counts too: an upstream proxy may rightly send one request to two of our addresses.
+pub(super) fn merge_key(entropy: &Entropy, request: &Message) -> u128 {
+    let harmless = matches!(
+        request.method(),
+        Some(Method::Register | Method::Message | Method::Cancel | Method::Ack) | None
+    );
+    if harmless || request.to().is_ok_and(|to| to.tag().is_some()) {
+        return 0;
+    }
+    let tag = request.from().ok().and_then(|from| from.tag());
+    let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
+    entropy.digest(&[
+        tag.unwrap_or_default().as_bytes(),
+        request.call_id(),
+        &cseq,
+        request.method_text().as_bytes(),
+        request.request_uri().as_bytes(),
+    ])
+}
+
 /// Of a client of RFC 2543, which has no unique branch.
 fn old_key(entropy: &Entropy, request: &Message, method: &[u8]) -> u128 {
     let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
@@ -150,7 +172,7 @@ fn copy(
 }
 
 /// Of an INVITE: Request-URI, the topmost Via alone, Route, From, Call-ID, the number of CSeq.
-fn within(invite: &Message, method: &str, to: &Message) -> Option<Bytes> {
+fn within(invite: &Message, method: &str, to: &Message, reason: &[u8]) -> Option<Bytes> {
     let via = invite.values(HeaderName::Via).next()?;
     let builder = RequestBuilder::new(method, invite.request_uri())
         .header("Via", via)
@@ -160,19 +182,19 @@ fn within(invite: &Message, method: &str, to: &Message) -> Option<Bytes> {
     let builder = copy(builder, to, HeaderName::To);
     let builder = copy(builder, invite, HeaderName::CallId);
     let number = invite.cseq().ok()?.number;
-    Some(
-        builder
-            .header("CSeq", format!("{number} {method}"))
-            .finish(),
-    )
+    let mut builder = builder.header("CSeq", format!("{number} {method}"));
+    if !reason.is_empty() {
+        builder = builder.header("Reason", reason);
+    }
+    Some(builder.finish())
 }
 
 /// The ACK for a final response that is not a 2xx (RFC 3261 §17.1.1.3).
 pub(super) fn ack_for(invite: &Message, response: &Message) -> Option<Bytes> {
-    within(invite, "ACK", response)
+    within(invite, "ACK", response, b"")
 }
 
 /// The CANCEL of an INVITE (RFC 3261 §9.1).
-pub(super) fn cancel_for(invite: &Message) -> Option<Bytes> {
-    within(invite, "CANCEL", invite)
+pub(super) fn cancel_for(invite: &Message, reason: &[u8]) -> Option<Bytes> {
+    within(invite, "CANCEL", invite, reason)
 }

@@ -59,6 +59,27 @@ fn a_retransmitted_request_gets_the_same_answer_until_timer_j() {
 }
 
 #[test]
+fn a_copy_that_came_another_way_is_merged_until_the_first_is_over() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let udp = flow(Transport::Udp);
+    let accept = |endpoint: &mut Endpoint, now, method, branch| {
+        endpoint.accept(now, udp, &request(method, branch, ";rport"), 7)
+    };
+    let first = accept(&mut endpoint, now, "OPTIONS", "z9hG4bKa").expect("room");
+    let second = accept(&mut endpoint, now, "OPTIONS", "z9hG4bKb");
+    assert_eq!(second, Err(NotAccepted::Merged));
+    let other = accept(&mut endpoint, now, "SUBSCRIBE", "z9hG4bKc");
+    assert!(other.is_ok(), "another request");
+    for branch in ["z9hG4bKd", "z9hG4bKe"] {
+        let answer = accept(&mut endpoint, now, "REGISTER", branch);
+        assert!(answer.is_ok(), "REGISTER goes by its CSeq");
+    }
+    endpoint.abandon_server(first);
+    assert!(accept(&mut endpoint, now, "OPTIONS", "z9hG4bKb").is_ok());
+}
+
+#[test]
 fn without_rport_the_answer_goes_to_the_port_of_sent_by() {
     let mut endpoint = Endpoint::new(10, 1);
     let options = request("OPTIONS", "z9hG4bKa", "");
@@ -158,12 +179,12 @@ fn cancel_waits_for_a_provisional_answer_and_its_200_is_not_the_invites() {
     let now = crate::tests_now();
     let mut endpoint = Endpoint::new(10, 1);
     let (client, invite) = invite_out(&mut endpoint, now);
-    assert!(!endpoint.cancel(now, client));
+    assert!(!endpoint.cancel(now, client, b""));
     assert_eq!(
         answer(&mut endpoint, now, &invite, 180),
         Received::Response(client)
     );
-    assert!(endpoint.cancel(now, client) && endpoint.cancel(now, client));
+    assert!(endpoint.cancel(now, client, b"") && endpoint.cancel(now, client, b""));
     start_lines(&mut endpoint);
     let branch = invite
         .top_via()

@@ -18,6 +18,9 @@ use crate::{HeaderName, Message, Method, TokenKey};
 /// Challenges of other branches that are added to the one that is passed on.
 const MAX_CHALLENGES: usize = 8;
 
+/// What the phones that rang in vain are told (RFC 3326 §2), so that they note no missed call.
+const ELSEWHERE: &[u8] = b"SIP;cause=200;text=\"Call completed elsewhere\"";
+
 /// Why 408.
 const LATE: &str = "no answer in time";
 
@@ -69,6 +72,8 @@ pub(super) struct Work {
     /// By the caller.
     cancelled: bool,
     stopped: bool,
+    /// Why, as the other branches are told (RFC 3326); empty where there is nothing to say.
+    reason: Vec<u8>,
     /// A final response went back.
     answered: bool,
     succeeded: bool,
@@ -110,6 +115,7 @@ impl Work {
             branches: targets.into_iter().map(branch).collect(),
             cancelled: false,
             stopped: false,
+            reason: Vec::new(),
             answered: false,
             succeeded: false,
             best: None,
@@ -269,7 +275,7 @@ impl Work {
         }
         if branch.cancel == Cancel::Wanted {
             // RFC 3261 §9.1: now the CANCEL can be sent.
-            branch.cancel(tools);
+            branch.cancel(tools, &self.reason);
         }
         if !trying && !self.answered {
             pass(tools, self.server, message);
@@ -281,7 +287,7 @@ impl Work {
         self.branches[index].state = State::Done;
         pass(tools, self.server, message);
         (self.answered, self.succeeded) = (true, true);
-        self.stop(tools);
+        self.stop(tools, ELSEWHERE);
         self.conclude(tools, None)
     }
 
@@ -299,7 +305,7 @@ impl Work {
             return self.conclude(tools, Some(Answer::Ours(408, LATE)));
         }
         if status >= 600 {
-            self.stop(tools);
+            self.stop(tools, format!("SIP;cause={status}").as_bytes());
         }
         // RFC 3263 §4.3: of the hosts of one name, an overloaded one is a failed one.
         let overloaded = status == 503 && !self.branches[index].is_connected();
@@ -341,7 +347,7 @@ impl Work {
         let connected = branch.is_connected();
         if timeout && !self.is_invite() {
             // RFC 4320 §4.2: no 408; the caller's own transaction ends at this moment too.
-            self.stop(tools);
+            self.stop(tools, b"");
             return self.conclude(tools, None);
         }
         self.next_of_group(tools, index, true);
@@ -354,24 +360,25 @@ impl Work {
         self.conclude(tools, Some(answer))
     }
 
-    /// The caller gives up (RFC 3261 §16.10).
-    pub(super) fn cancel(&mut self, tools: &mut Tools<'_>) -> Progress {
+    /// The caller gives up (RFC 3261 §16.10), for a reason that is passed on (RFC 3326 §2).
+    pub(super) fn cancel(&mut self, tools: &mut Tools<'_>, reason: &[u8]) -> Progress {
         if !self.is_invite() || self.answered {
             return Progress::Pending;
         }
         self.cancelled = true;
-        self.stop(tools);
+        self.stop(tools, reason);
         self.conclude(tools, None)
     }
 
     /// Nothing new is sent; an INVITE that is under way is cancelled.
-    fn stop(&mut self, tools: &mut Tools<'_>) {
+    fn stop(&mut self, tools: &mut Tools<'_>, reason: &[u8]) {
         self.stopped = true;
+        self.reason = reason.to_vec();
         let invite = self.is_invite();
         for branch in &mut self.branches {
             match branch.state {
                 State::Waiting => branch.state = State::Done,
-                State::Active(_) if invite => branch.cancel(tools),
+                State::Active(_) if invite => branch.cancel(tools, reason),
                 State::Active(_) | State::Done => {}
             }
         }
@@ -393,7 +400,7 @@ impl Work {
         if branch.cancel == Cancel::No {
             // RFC 3261 §16.8
             branch.overdue = true;
-            branch.cancel(tools);
+            branch.cancel(tools, b"SIP;cause=408");
             return Progress::Pending;
         }
         // RFC 3261 §9.1: cancelled, and no final response for 64×T1.
@@ -491,7 +498,7 @@ impl Branch {
     }
 
     /// Sends CANCEL, or remembers to.
-    fn cancel(&mut self, tools: &mut Tools<'_>) {
+    fn cancel(&mut self, tools: &mut Tools<'_>, reason: &[u8]) {
         let State::Active(client) = self.state else {
             return;
         };
@@ -499,7 +506,7 @@ impl Branch {
             return;
         }
         self.cancel = Cancel::Wanted;
-        if tools.endpoint.cancel(tools.now, client) {
+        if tools.endpoint.cancel(tools.now, client, reason) {
             self.cancel = Cancel::Sent;
             self.deadline = Some(tools.now + T1_64);
             tools.timers.start(tools.now, T1_64, (tools.id, client));

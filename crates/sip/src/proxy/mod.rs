@@ -197,13 +197,20 @@ impl Proxy {
         }
     }
 
-    /// The caller cancels its INVITE. The CANCEL itself is answered elsewhere.
-    pub fn cancel(&mut self, now: Instant, endpoint: &mut Endpoint, invite: ServerId) {
+    /// The caller cancels its INVITE, for a reason that goes on (RFC 3326; empty: none). The CANCEL itself is answered
+    /// elsewhere.
+    pub fn cancel(
+        &mut self,
+        now: Instant,
+        endpoint: &mut Endpoint,
+        invite: ServerId,
+        reason: &[u8],
+    ) {
         if let Some(id) = endpoint
             .server_user(invite)
             .and_then(|user| self.find(user))
         {
-            self.with(now, endpoint, id, |work, tools| work.cancel(tools));
+            self.with(now, endpoint, id, |work, tools| work.cancel(tools, reason));
         }
     }
 

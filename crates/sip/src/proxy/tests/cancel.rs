@@ -116,3 +116,28 @@ fn timer_c_of_one_branch_leaves_the_search_going() {
     ladder.expect(&["< b2 200", "> alice 200"]);
     ladder.ends();
 }
+
+#[test]
+fn who_rang_in_vain_is_told_why() {
+    let both = || vec![target("b1", 1), target("b2", 1)];
+    let rung = |end: &dyn Fn(&mut Ladder)| {
+        let mut ladder = Ladder::invite(both());
+        ladder.answer("b1", 180);
+        ladder.answer("b2", 180);
+        end(&mut ladder);
+        ladder.reason("b2")
+    };
+    assert_eq!(
+        rung(&|ladder| ladder.answer("b1", 200)).as_deref(),
+        Some("SIP;cause=200;text=\"Call completed elsewhere\"")
+    );
+    assert_eq!(
+        rung(&|ladder| ladder.answer("b1", 603)).as_deref(),
+        Some("SIP;cause=603")
+    );
+    assert_eq!(
+        rung(&Ladder::cancel).as_deref(),
+        Some("Q.850;cause=16"),
+        "the caller's own reason"
+    );
+}

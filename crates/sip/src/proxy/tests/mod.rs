@@ -249,8 +249,19 @@ impl Ladder {
         let cancel = parse(&Bytes::from(text));
         let received = self.endpoint.receive(self.now, flow(CALLER), &cancel);
         assert_eq!(received, Received::Cancel(Some(self.server)));
-        self.proxy.cancel(self.now, &mut self.endpoint, self.server);
+        self.proxy
+            .cancel(self.now, &mut self.endpoint, self.server, b"Q.850;cause=16");
         self.settle();
+    }
+
+    /// What the CANCEL to this callee gives as its reason.
+    fn reason(&self, name: &str) -> Option<String> {
+        let is_cancel = |(to, message): &&(String, Message)| {
+            to == name && message.method() == Some(Method::Cancel)
+        };
+        let (_, cancel) = self.sent.iter().find(is_cancel)?;
+        let value = cancel.header(HeaderName::Reason)?;
+        Some(String::from_utf8_lossy(value).into_owned())
     }
 
     /// The transport cannot send what this callee was sent last.
