@@ -57,8 +57,19 @@ in_background() {
     phone "$@" &
     eval "job_$1=$!"
     running="$running $!"
-    # sipp binds its port before it says so; a fifth of a second is many times what it takes
-    sleep 0.2
+    address=$(address_of "$1")
+    tries=0
+    until is_bound "$address"; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 250 ]; then fail "$1 did not open its port"; fi
+        sleep 0.02
+    done
+}
+
+# is_bound ADDRESS says whether a UDP or TCP socket has port 5060 there (/proc/net writes addresses backwards).
+is_bound() {
+    place=$(echo "$1" | awk -F. '{ printf "%02X%02X%02X%02X:13C4", $4, $3, $2, $1 }')
+    grep -q " $place " /proc/net/udp /proc/net/tcp
 }
 
 await() {

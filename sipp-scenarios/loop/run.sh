@@ -3,5 +3,7 @@
 . "$(dirname "$0")/../sipp.sh"
 
 plays alice max-forwards.xml
-plays bob register-at-server.xml
+registered bob
+in_background bob sends-back.xml
 plays alice uac.xml
+await bob
