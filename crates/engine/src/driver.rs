@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use sidetone_model::{DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_model::{DeviceId, MessageId, NewMessage};
 use sidetone_sip::endpoint::{ClientId, Transmit};
 use sidetone_sip::flow::{Flow, Transport};
 use sidetone_store::StoreError;
@@ -26,7 +26,7 @@ use crate::inbox::{Inbox, Mail};
 use crate::outward::Outward;
 use crate::owners::Owners;
 use crate::runtime::Supplies;
-use crate::shard::{Note, Now, ResolveTarget, Shard, Want};
+use crate::shard::{News, Note, Now, ResolveTarget, Shard, Want};
 
 /// Timers fire together when they are due this close to each other.
 const TIMER_GRAIN: Duration = Duration::from_millis(4);
@@ -370,13 +370,13 @@ impl Driver {
             Want::Pending { device, after } => self.pending(device, after),
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
             Want::Close { connection } => self.close(connection),
-            Want::Wake { device, message } => self.wake(device, message),
+            Want::Wake { device, news } => self.wake(device, news),
         }
     }
 
-    fn wake(&self, device: DeviceId, message: Option<Arc<StoredMessage>>) {
+    fn wake(&self, device: DeviceId, news: News) {
         let owner = self.owners.of_device(device);
-        let note = Note::Wake { device, message };
+        let note = Note::Wake { device, news };
         match owner == self.index {
             true => self.note(Now::read(), note),
             false => self.inbox(owner).tell(Mail::Note(note)),

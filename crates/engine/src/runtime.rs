@@ -35,7 +35,7 @@ use crate::driver::{Driver, UdpPort};
 use crate::inbox::{Inbox, Mail, Outlet};
 use crate::listeners;
 use crate::owners::Owners;
-use crate::shard::{Note, Now, Shard, ShardSettings};
+use crate::shard::{News, Note, Now, Shard, ShardSettings};
 use crate::shared::Services;
 use crate::websocket::WebSocketDoor;
 
@@ -265,8 +265,8 @@ impl Engine {
 
     /// Something may be delivered to the device.
     pub fn wake(&self, device: DeviceId) {
-        let message = None;
-        self.tell(device, Note::Wake { device, message });
+        let news = News::Registered;
+        self.tell(device, Note::Wake { device, news });
     }
 
     /// The device was removed.

@@ -68,9 +68,9 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Messages are kept for it, or may be.
-    pub fn add(&self, device: DeviceId) {
-        self.lock().insert(device);
+    /// Messages are kept for it, or may be; whether it is the first of which that is known.
+    pub fn add(&self, device: DeviceId) -> bool {
+        self.lock().insert(device)
     }
 
     /// All that was kept has been delivered.

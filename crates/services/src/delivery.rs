@@ -50,6 +50,8 @@ pub struct Deliveries {
     sweep_at: usize,
     flights: HashMap<u64, Flight>,
     attempts: u64,
+    /// The greatest number ever under way.
+    greatest: MessageId,
     silence: VecDeque<(u64, u64)>,
     waits: BTreeSet<(u64, DeviceId)>,
     to_load: VecDeque<DeviceId>,
@@ -77,6 +79,7 @@ impl Deliveries {
             queues: HashMap::new(),
             flights: HashMap::new(),
             attempts: 0,
+            greatest: MessageId(0),
             silence: VecDeque::new(),
             waits: BTreeSet::new(),
             to_load: VecDeque::new(),
@@ -108,10 +111,23 @@ impl Deliveries {
         }
     }
 
-    /// A message for the device was committed to the store.
-    pub fn appended(&mut self, now_ms: u64, device: DeviceId, message: Arc<StoredMessage>) {
+    /// A message for the device was committed to the store. `first`: the store had nothing for the device before it,
+    /// so that nothing need be read to keep the order.
+    pub fn appended(
+        &mut self,
+        now_ms: u64,
+        device: DeviceId,
+        message: Arc<StoredMessage>,
+        first: bool,
+    ) {
         let room = self.has_room();
+        // What is not greater than all that was ever under way may have been read back and delivered before its shard
+        // reported it, and the queue that knew have been forgotten: the store knows.
+        let news = first && message.id > self.greatest && !self.queues.contains_key(&device);
         let queue = self.queue(device);
+        if news {
+            queue.begin(message.id);
+        }
         if queue.append(&message, room) {
             self.held.add(&message);
         }
@@ -240,7 +256,10 @@ impl Deliveries {
             self.queues.retain(|_, queue| !queue.is_idle());
             self.sweep_at = self.limits.idle_devices.max(self.queues.len() * 2);
         }
-        self.queues.entry(device).or_default()
+        let taken = self.greatest;
+        self.queues
+            .entry(device)
+            .or_insert_with(|| Queue::after(taken))
     }
 
     fn has_room(&self) -> bool {
@@ -269,6 +288,7 @@ impl Deliveries {
 
     fn launch(&mut self, now_ms: u64, device: DeviceId, message: Arc<StoredMessage>) {
         let attempt = self.attempts;
+        self.greatest = self.greatest.max(message.id);
         let flight = Flight {
             device,
             open: 1,
@@ -322,6 +342,9 @@ impl Deliveries {
             self.steps.push_back(Step::Delivered { device, message });
         }
         self.go_on(now_ms, device);
+        if self.queues.get(&device).is_some_and(Queue::is_empty) {
+            self.steps.push_back(Step::Emptied { device });
+        }
     }
 
     /// Takes the message that was under way out of the queue.

@@ -54,11 +54,11 @@ fn ready() -> Deliveries {
 /// `ready`, with messages 1 and 2 appended and the first one under way.
 fn under_way() -> (Deliveries, u64) {
     let mut deliveries = ready();
-    deliveries.appended(0, PHONE, Arc::new(message(1)));
+    deliveries.appended(0, PHONE, Arc::new(message(1)), false);
     let (attempt, id) = send(&mut deliveries);
     assert_eq!(id, 1);
     deliveries.sending(attempt, 1);
-    deliveries.appended(0, PHONE, Arc::new(message(2)));
+    deliveries.appended(0, PHONE, Arc::new(message(2)), false);
     assert_eq!(steps(&mut deliveries), []);
     (deliveries, attempt)
 }
@@ -84,16 +84,34 @@ fn a_message_for_a_phone_that_waits_is_not_read_back() {
 }
 
 #[test]
+fn the_first_message_for_a_phone_is_sent_without_a_look_into_the_store() {
+    let mut deliveries = Deliveries::default();
+    deliveries.appended(0, PHONE, Arc::new(message(7)), true);
+    let (attempt, id) = send(&mut deliveries);
+    assert_eq!(id, 7);
+    deliveries.sending(attempt, 1);
+    deliveries.answered(10, attempt, 200);
+    let (device, message) = (PHONE, MessageId(7));
+    assert_eq!(
+        steps(&mut deliveries),
+        [
+            Step::Delivered { device, message },
+            Step::Emptied { device }
+        ]
+    );
+}
+
+#[test]
 fn one_binding_that_answers_is_enough() {
     let mut deliveries = ready();
-    deliveries.appended(0, PHONE, Arc::new(message(1)));
+    deliveries.appended(0, PHONE, Arc::new(message(1)), false);
     let (attempt, _) = send(&mut deliveries);
     deliveries.sending(attempt, 3);
     deliveries.failed(1, attempt);
     deliveries.answered(2, attempt, 480);
     assert_eq!(steps(&mut deliveries), []);
     deliveries.answered(3, attempt, 202);
-    assert_eq!(steps(&mut deliveries).len(), 1);
+    assert_eq!(steps(&mut deliveries).len(), 2, "delivered, and emptied");
     assert_eq!((deliveries.in_flight(), deliveries.held_messages()), (0, 0));
     assert_eq!(deliveries.next_timeout_ms(), None);
 }
@@ -151,7 +169,7 @@ fn a_registration_during_an_attempt_is_worth_one_more() {
 fn a_phone_without_the_method_waits_for_a_registration() {
     let (mut deliveries, attempt) = under_way();
     deliveries.answered(0, attempt, 405);
-    deliveries.appended(1, PHONE, Arc::new(message(3)));
+    deliveries.appended(1, PHONE, Arc::new(message(3)), false);
     deliveries.refreshed(2, PHONE);
     deliveries.handle_timeout(1_000_000);
     assert_eq!(steps(&mut deliveries), []);
@@ -176,11 +194,11 @@ fn a_refused_message_stays_and_lets_the_next_one_pass() {
 #[test]
 fn a_phone_that_left_costs_nothing_until_it_is_back() {
     let mut deliveries = ready();
-    deliveries.appended(0, PHONE, Arc::new(message(5)));
+    deliveries.appended(0, PHONE, Arc::new(message(5)), false);
     let (attempt, _) = send(&mut deliveries);
     deliveries.sending(attempt, 0);
     for id in 6..100 {
-        deliveries.appended(0, PHONE, Arc::new(message(id)));
+        deliveries.appended(0, PHONE, Arc::new(message(id)), false);
     }
     assert_eq!(steps(&mut deliveries), []);
     assert_eq!(
@@ -194,9 +212,9 @@ fn a_phone_that_left_costs_nothing_until_it_is_back() {
 #[test]
 fn a_report_that_comes_late_is_looked_up_in_the_store() {
     let mut deliveries = ready();
-    deliveries.appended(0, PHONE, Arc::new(message(2)));
+    deliveries.appended(0, PHONE, Arc::new(message(2)), false);
     let (attempt, _) = send(&mut deliveries);
-    deliveries.appended(0, PHONE, Arc::new(message(1)));
+    deliveries.appended(0, PHONE, Arc::new(message(1)), false);
     deliveries.answered(0, attempt, 200);
     assert_eq!(steps(&mut deliveries)[1..], load(0));
 }
@@ -206,7 +224,7 @@ fn what_came_while_reading_is_not_lost() {
     let mut deliveries = Deliveries::default();
     deliveries.wake(0, PHONE);
     assert_eq!(steps(&mut deliveries), load(0));
-    deliveries.appended(0, PHONE, Arc::new(message(1)));
+    deliveries.appended(0, PHONE, Arc::new(message(1)), false);
     deliveries.loaded(0, PHONE, vec![]);
     assert_eq!(steps(&mut deliveries), load(0));
 }
@@ -251,7 +269,9 @@ struct World {
     /// What the store holds for each device.
     pending: BTreeMap<DeviceId, BTreeMap<i64, StoredMessage>>,
     /// Committed, not yet reported to the deliveries.
-    reports: Vec<(DeviceId, i64)>,
+    reports: Vec<(DeviceId, i64, bool)>,
+    /// The devices that something may be kept for, as the engine notes them.
+    waiting: BTreeSet<DeviceId>,
     loads: Vec<(DeviceId, MessageId)>,
     /// Attempts under way: device, message, open copies.
     flights: BTreeMap<u64, (DeviceId, i64, usize)>,
@@ -275,6 +295,7 @@ impl World {
             last: 0,
             pending: devices().map(|device| (device, BTreeMap::new())).collect(),
             reports: vec![],
+            waiting: BTreeSet::new(),
             loads: vec![],
             flights: BTreeMap::new(),
             registered: devices().map(|device| (device, false)).collect(),
@@ -310,7 +331,8 @@ impl World {
                 .unwrap()
                 .insert(id, message(id));
             self.appended.get_mut(&device).unwrap().push(id);
-            self.reports.push((device, id));
+            let first = self.waiting.insert(device);
+            self.reports.push((device, id, first));
         }
     }
 
@@ -321,12 +343,15 @@ impl World {
         } else {
             self.reports.len().min(1)
         };
-        if let Some((device, id)) = self.pick(places, |world, place| world.reports.remove(place)) {
+        if let Some((device, id, first)) =
+            self.pick(places, |world, place| world.reports.remove(place))
+        {
+            self.waiting.insert(device);
             if self.roll(8) == 0 {
                 self.deliveries.stored(self.now_ms, device, MessageId(id));
             } else {
                 self.deliveries
-                    .appended(self.now_ms, device, Arc::new(message(id)));
+                    .appended(self.now_ms, device, Arc::new(message(id)), first);
             }
         }
     }
@@ -380,7 +405,7 @@ impl World {
         let away = !self.kind && self.roll(3) == 0;
         self.registered.insert(device, !away);
         match self.roll(3) {
-            _ if away => {}
+            _ if away || !self.waiting.contains(&device) => {}
             0 => self.deliveries.refreshed(self.now_ms, device),
             _ => self.deliveries.wake(self.now_ms, device),
         }
@@ -390,6 +415,7 @@ impl World {
         while let Some(step) = self.deliveries.poll() {
             match step {
                 Step::Load { device, after } => self.loads.push((device, after)),
+                Step::Emptied { device } => drop(self.waiting.remove(&device)),
                 Step::Delivered { device, message } => {
                     let row = self.pending.get_mut(&device).unwrap().remove(&message.0);
                     assert!(row.is_some(), "marked twice: {message}");
@@ -450,7 +476,9 @@ impl World {
         self.kind = true;
         for device in (1..=DEVICES).map(DeviceId) {
             self.registered.insert(device, true);
-            self.deliveries.wake(self.now_ms, device);
+            if self.waiting.contains(&device) {
+                self.deliveries.wake(self.now_ms, device);
+            }
         }
         self.perform();
         for _ in 0..40_000 {
@@ -458,6 +486,7 @@ impl World {
             if self.pending.values().all(BTreeMap::is_empty)
                 && self.reports.is_empty()
                 && self.flights.is_empty()
+                && self.loads.is_empty()
             {
                 break;
             }

@@ -265,9 +265,9 @@ async fn restore(store: &Store, services: &Services) -> Result<Vec<DeviceId>, Fa
     tracing::info!(addresses = bindings.len(), "registrations restored");
     services.location.restore(bindings);
     let pending = store.devices_with_pending().await?;
-    pending
-        .iter()
-        .for_each(|device| services.waiting.add(*device));
+    for device in &pending {
+        services.waiting.add(*device);
+    }
     Ok(pending
         .into_iter()
         .filter(|device| registered.contains(device))

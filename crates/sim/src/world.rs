@@ -322,9 +322,9 @@ impl World {
                 let note = self.spool.page(device, after);
                 self.later(SPOOL_US, Happening::Note(note));
             }
-            Want::Wake { device, message } => {
+            Want::Wake { device, news } => {
                 let now = self.now();
-                self.shard.handle_note(now, Note::Wake { device, message });
+                self.shard.handle_note(now, Note::Wake { device, news });
             }
             Want::Resolve { ticket, .. } => {
                 let hops = Err("there are no names in this world".to_owned());

@@ -11,22 +11,23 @@ use sidetone_services::delivery::Step;
 use sidetone_sip::{Flow, Method, RequestBuilder, Transport, escape_user};
 
 use super::route::split_path;
-use super::{Now, OWN, Shard, Want};
+use super::{News, Now, OWN, Shard, Want};
 
 impl Shard {
     /// Tells the shard that delivers to this device, which may be another one.
-    pub(super) fn wake_everywhere(
-        &mut self,
-        device: DeviceId,
-        message: Option<Arc<StoredMessage>>,
-    ) {
-        self.want(Want::Wake { device, message });
+    pub(super) fn wake_everywhere(&mut self, device: DeviceId, news: News) {
+        self.want(Want::Wake { device, news });
     }
 
-    pub(super) fn wake(&mut self, now: Now, device: DeviceId, message: Option<Arc<StoredMessage>>) {
-        match message {
-            Some(message) => self.deliveries.appended(now.unix_ms, device, message),
-            None => self.deliveries.wake(now.unix_ms, device),
+    pub(super) fn wake(&mut self, now: Now, device: DeviceId, news: News) {
+        match news {
+            News::Registered => self.deliveries.wake(now.unix_ms, device),
+            News::Stored { message, first } => {
+                // Another shard added it, and this one may have found the spool empty since.
+                self.services.waiting.add(device);
+                self.deliveries
+                    .appended(now.unix_ms, device, message, first);
+            }
         }
     }
 
@@ -50,6 +51,7 @@ impl Shard {
             Some(Step::Delivered { device, message }) => {
                 self.want(Want::Delivered { device, message })
             }
+            Some(Step::Emptied { device }) => self.services.waiting.remove(device),
             Some(Step::Send {
                 attempt,
                 device,

@@ -8,7 +8,7 @@ use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, StoredMessage};
 use sidetone_services::AccountRef;
 use sidetone_sip::{Flow, Message, ServerId};
 
-use super::{Now, Shard, Want};
+use super::{News, Now, Shard, Want};
 
 /// A MESSAGE that waits for the store.
 pub(super) struct Unstored {
@@ -143,8 +143,9 @@ impl Shard {
             body: unstored.message.body,
         });
         for device in unstored.devices {
-            self.services.waiting.add(device);
-            self.wake_everywhere(device, Some(Arc::clone(&message)));
+            let first = self.services.waiting.add(device);
+            let message = Arc::clone(&message);
+            self.wake_everywhere(device, News::Stored { message, first });
         }
     }
 }

@@ -51,6 +51,20 @@ pub struct ResolveTarget {
     pub sips: bool,
 }
 
+/// Why something may be delivered to a device.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// It registered, or its registration changed.
+    Registered,
+    /// A message was stored for it.
+    Stored {
+        /// The message.
+        message: Arc<StoredMessage>,
+        /// Nothing was kept for the device before it.
+        first: bool,
+    },
+}
+
 /// What the shard wants of the world; answers come back as [`Note`]s.
 #[derive(Debug)]
 pub enum Want {
@@ -93,8 +107,8 @@ pub enum Want {
     Wake {
         /// The device.
         device: DeviceId,
-        /// A message that was just stored for it.
-        message: Option<Arc<StoredMessage>>,
+        /// Why.
+        news: News,
     },
 }
 
@@ -126,8 +140,8 @@ pub enum Note {
     Wake {
         /// The device.
         device: DeviceId,
-        /// The message.
-        message: Option<Arc<StoredMessage>>,
+        /// Which of the two.
+        news: News,
     },
     /// A device was removed.
     DeviceGone {
@@ -310,7 +324,7 @@ impl Shard {
             Note::Appended { ticket, result } => self.appended(now, ticket, result),
             Note::Pending { device, messages } => self.pending(now, device, messages),
             Note::Resolved { ticket, hops } => self.resolved(now, ticket, hops),
-            Note::Wake { device, message } => self.wake(now, device, message),
+            Note::Wake { device, news } => self.wake(now, device, news),
             Note::DeviceGone { device } => self.deliveries.device_gone(device),
             Note::Forwarded { flow, bytes } if flow.transport == Transport::Udp => {
                 self.handle_octets(now, flow, bytes, Framing::Datagram);

@@ -5,7 +5,7 @@
 use sidetone_services::{CredentialsHeader, RegisterContext, Registered, register};
 use sidetone_sip::{Flow, Message, Uri};
 
-use super::{Now, Shard};
+use super::{News, Now, Shard};
 
 impl Shard {
     pub(super) fn register(&mut self, now: Now, flow: Flow, request: &Message) {
@@ -60,7 +60,7 @@ impl Shard {
     ) -> Vec<(&'static str, String)> {
         self.services.counters.registers.add();
         if registered.changed && self.services.waiting.contains(device) {
-            self.wake_everywhere(device, None);
+            self.wake_everywhere(device, News::Registered);
         }
         registered.headers
     }

@@ -35,7 +35,7 @@ pub(super) struct Queue {
     pub(super) messages: VecDeque<Arc<StoredMessage>>,
     pub(super) cursor: MessageId,
     more: bool,
-    /// The greatest number ever under way.
+    /// The greatest number that may ever have been under way.
     taken: MessageId,
     /// The least message that the device refused.
     refused: Option<MessageId>,
@@ -44,27 +44,25 @@ pub(super) struct Queue {
     pub(super) tries: u8,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
+impl Queue {
+    /// Of a device of which nothing is remembered: any message up to `taken` may have been delivered to it.
+    pub(super) fn after(taken: MessageId) -> Self {
         Self {
             state: State::Ready,
             messages: VecDeque::new(),
             cursor: MessageId(0),
             more: true,
-            taken: MessageId(0),
+            taken,
             refused: None,
             renewed: false,
             tries: 0,
         }
     }
-}
 
-impl Queue {
     pub(super) fn is_idle(&self) -> bool {
         match self.state {
-            State::Ready => self.messages.is_empty() && !self.more && self.refused.is_none(),
             State::Away => true,
-            _ => false,
+            _ => self.is_empty(),
         }
     }
 
@@ -150,6 +148,21 @@ impl Queue {
                 self.rewind(id);
             }
         }
+    }
+
+    /// Nothing is left to read before this message, nor is anything held: it is the first since the last of the device's
+    /// messages was delivered.
+    pub(super) fn begin(&mut self, first: MessageId) {
+        self.cursor = MessageId(first.0.saturating_sub(1));
+        self.more = false;
+    }
+
+    /// Whether the store has nothing for the device, as far as is known here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state == State::Ready
+            && self.messages.is_empty()
+            && !self.more
+            && self.refused.is_none()
     }
 
     pub(super) fn start(&mut self, attempt: u64, message: MessageId) {

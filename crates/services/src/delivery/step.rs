@@ -56,6 +56,11 @@ pub enum Step {
         /// What it has.
         message: MessageId,
     },
+    /// The device has everything that was kept for it.
+    Emptied {
+        /// Which device.
+        device: DeviceId,
+    },
 }
 
 /// What a failed copy means for the message; of several copies the greatest counts.

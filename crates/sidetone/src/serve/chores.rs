@@ -61,14 +61,14 @@ impl Follower {
         if running {
             changes.iter().for_each(|change| self.forget(change));
         }
-        let added: Vec<DeviceId> = changes.iter().filter_map(added_device).collect();
-        self.services.directory.apply(changes);
         if running {
-            // A first device is given what was kept for its account.
-            added
-                .into_iter()
-                .for_each(|device| self.services.waiting.add(device));
+            // A first device is given what was kept for its account. Noted before anybody can send to it: a message
+            // that were the first for it would be delivered ahead of them.
+            for device in changes.iter().filter_map(added_device) {
+                self.services.waiting.add(device);
+            }
         }
+        self.services.directory.apply(changes);
         *at = latest;
         Ok(())
     }
