@@ -5,8 +5,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{HeaderName, Message, reason_phrase, received};
 
@@ -24,8 +26,13 @@ fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 fn put_value(out: &mut Vec<u8>, value: &[u8]) {
     let start = out.len();
     out.extend_from_slice(value);
+    unfold(out, start);
+}
+
+fn unfold(out: &mut [u8], start: usize) {
+    let value = &mut out[start..];
     if memchr::memchr2(b'\r', b'\n', value).is_some() {
-        for octet in &mut out[start..] {
+        for octet in value {
             if matches!(octet, b'\r' | b'\n') {
                 *octet = b' ';
             }
@@ -47,11 +54,11 @@ fn put_end(out: &mut Vec<u8>, body: Option<(&str, &[u8])>) {
 pub struct ResponseBuilder<'m> {
     request: &'m Message,
     status: u16,
+    reason: &'m str,
+    source: Option<SocketAddr>,
+    tag: SmallVec<[u8; 24]>,
+    /// Empty until the head is written.
     out: Vec<u8>,
-    /// Where the value of the topmost Via begins in `out`.
-    via: usize,
-    /// Where the value of To ends in `out`; 0 without To.
-    to: usize,
     terse: bool,
     body: Option<(&'m str, &'m [u8])>,
 }
@@ -60,35 +67,81 @@ impl<'m> ResponseBuilder<'m> {
     /// Begins with the status line and the Via fields, From, To, Call-ID and CSeq of the request, as far as it has
     /// them. An empty reason stands for the usual one.
     #[must_use]
-    pub fn new(request: &'m Message, status: u16, reason: &str) -> Self {
-        let mut out = Vec::with_capacity(640);
-        let reason = if reason.is_empty() {
-            reason_phrase(status)
-        } else {
-            reason
-        };
-        // Writing into memory cannot fail.
-        let _ = write!(out, "SIP/2.0 {status} ");
-        put_value(&mut out, reason.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        let via = out.len() + b"Via: ".len();
-        let mut builder = Self {
+    pub fn new(request: &'m Message, status: u16, reason: &'m str) -> Self {
+        Self {
             request,
             status,
-            out,
-            via,
-            to: 0,
+            reason: if reason.is_empty() {
+                reason_phrase(status)
+            } else {
+                reason
+            },
+            source: None,
+            tag: SmallVec::new(),
+            out: Vec::new(),
             terse: false,
             body: None,
-        };
-        builder.copy(HeaderName::Via);
-        builder.copy(HeaderName::From);
-        if builder.copy(HeaderName::To) {
-            builder.to = builder.out.len() - 2;
         }
-        builder.copy(HeaderName::CallId);
-        builder.copy(HeaderName::CSeq);
-        builder
+    }
+
+    /// Writes what every response begins with, once.
+    fn begin(&mut self) {
+        if !self.out.is_empty() {
+            return;
+        }
+        self.out.reserve(640);
+        // Writing into memory cannot fail.
+        let _ = write!(self.out, "SIP/2.0 {} ", self.status);
+        put_value(&mut self.out, self.reason.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+        self.vias();
+        self.copy(HeaderName::From);
+        self.to();
+        self.copy(HeaderName::CallId);
+        self.copy(HeaderName::CSeq);
+    }
+
+    fn vias(&mut self) {
+        let request = self.request;
+        let filled = |range: &Range<usize>| !range.is_empty();
+        let mut fields = request.value_ranges(HeaderName::Via).filter(filled);
+        if let Some((source, value)) = self
+            .source
+            .and_then(|source| Some((source, fields.next()?)))
+        {
+            self.top_via(source, value);
+        }
+        for range in fields {
+            put_field(&mut self.out, "Via", &request.bytes()[range]);
+        }
+    }
+
+    fn top_via(&mut self, source: SocketAddr, value: Range<usize>) {
+        let (out, octets) = (&mut self.out, self.request.bytes());
+        out.extend_from_slice(b"Via: ");
+        let start = out.len();
+        let mut from = value.start;
+        received::patches(self.request, source, |range, text| {
+            out.extend_from_slice(&octets[from..range.start]);
+            // Writing into memory cannot fail.
+            let _ = out.write_fmt(text);
+            from = range.end;
+        });
+        out.extend_from_slice(&octets[from..value.end]);
+        unfold(out, start);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn to(&mut self) {
+        if !self.copy(HeaderName::To) || self.tag.is_empty() || self.status == 100 {
+            return;
+        }
+        if !self.request.to().is_ok_and(|to| to.tag().is_some()) {
+            self.out.truncate(self.out.len() - 2);
+            self.out.extend_from_slice(b";tag=");
+            self.out.extend_from_slice(&self.tag);
+            self.out.extend_from_slice(b"\r\n");
+        }
     }
 
     fn copy(&mut self, name: HeaderName) -> bool {
@@ -103,49 +156,31 @@ impl<'m> ResponseBuilder<'m> {
     /// Copies all Record-Route fields, as a dialog-forming response must (RFC 3261 §12.1.1).
     #[must_use]
     pub fn record_route(mut self) -> Self {
+        self.begin();
         self.copy(HeaderName::RecordRoute);
         self
     }
 
-    /// Adds a tag to To where it has none; not to 100 (RFC 3261 §8.2.6.2).
+    /// Adds a tag to To where it has none; not to 100 (RFC 3261 §8.2.6.2). Before the first header.
     #[must_use]
     pub fn to_tag(mut self, tag: &str) -> Self {
-        let wanted = self.status != 100
-            && self.to > 0
-            && !self.request.to().is_ok_and(|to| to.tag().is_some());
-        if wanted {
-            let text = [b";tag=", tag.as_bytes()].concat();
-            self.out.splice(self.to..self.to, text);
-            self.to = 0;
+        if self.tag.is_empty() {
+            self.tag = SmallVec::from_slice(tag.as_bytes());
         }
         self
     }
 
-    /// Marks the topmost Via with where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).
+    /// Marks the topmost Via with where the request came from (RFC 3261 §18.2.1, RFC 3581 §4). Before the first header.
     #[must_use]
     pub fn received(mut self, source: SocketAddr) -> Self {
-        let Some(value) = self.request.first_filled(HeaderName::Via) else {
-            return self;
-        };
-        let mut place = self.via;
-        let mut from = value.start;
-        let before = self.out.len();
-        received::patches(self.request, source, |range, text| {
-            place += range.start - from;
-            let text = text.to_string();
-            self.out.splice(place..place + range.len(), text.bytes());
-            place += text.len();
-            from = range.end;
-        });
-        if self.to > 0 {
-            self.to = self.to + self.out.len() - before;
-        }
+        self.source = Some(source);
         self
     }
 
     /// Adds a field; line ends in the value become spaces.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.begin();
         put_field(&mut self.out, name, value.as_ref());
         self
     }
@@ -168,6 +203,7 @@ impl<'m> ResponseBuilder<'m> {
     /// The response on the wire, with Content-Length.
     #[must_use]
     pub fn finish(mut self) -> Bytes {
+        self.begin();
         if self.terse {
             self.out.extend_from_slice(b"\r\n");
         } else {

@@ -6,9 +6,9 @@ use std::fmt::Arguments;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use crate::HeaderName;
 use crate::grammar::offset_in;
 use crate::message::{Message, Split};
-use crate::{HeaderName, Via};
 
 /// Calls `patch` with each range of the message's octets to replace, in ascending order.
 pub(crate) fn patches(
@@ -23,7 +23,7 @@ pub(crate) fn patches(
     let Some((start, value)) = Split::new(&octets[field.clone()]).next() else {
         return;
     };
-    let Ok(via) = Via::parse(value) else { return };
+    let Ok(via) = message.top_via() else { return };
     let source = SocketAddr::new(source.ip().to_canonical(), source.port());
     let asked = via.params.has("rport");
     let mut told = false;

@@ -1,6 +1,10 @@
 //! REGISTER (RFC 3261 §10.3), authenticated as the owner of the address in To.
 //!
 //! *Invariant*: the table changes only for the account that owns the address.
+//!
+//! There is no server transaction (RFC 3261 §8.2.7): it would be held for 32 s for a request that does no harm when it
+//! is done again. A retransmission has a nonce count that was used, so it is challenged as stale, and its client comes
+//! again.
 
 use sidetone_services::{CredentialsHeader, RegisterContext, Registered, register};
 use sidetone_sip::{Flow, Message, Uri};
@@ -29,9 +33,6 @@ impl Shard {
                 &[],
             );
         };
-        let Some(server) = self.accept(now, flow, request) else {
-            return;
-        };
         let context = RegisterContext {
             aor: &owner.address,
             device,
@@ -50,7 +51,7 @@ impl Shard {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         let answer = self.answer(flow, request, status, "", &headers);
-        self.endpoint.respond(now.instant, server, status, answer);
+        self.endpoint.reply(flow, request, answer);
     }
 
     fn registered(

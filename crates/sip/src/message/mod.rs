@@ -5,9 +5,11 @@
 
 mod lines;
 mod parse;
+mod seen;
 mod split;
 mod typed;
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
@@ -15,6 +17,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{HeaderName, Limits, Method};
+use seen::{SeenAddress, SeenVia};
+
 pub(crate) use lines::{Length, head_end};
 pub(crate) use split::Split;
 pub use typed::CSeq;
@@ -76,6 +80,15 @@ pub struct Message {
     head_end: u32,
     body: u32,
     bare_lf: bool,
+    seen: Seen,
+}
+
+/// What was asked for before.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    via: Cell<Option<SeenVia>>,
+    from: Cell<Option<SeenAddress>>,
+    to: Cell<Option<SeenAddress>>,
 }
 
 /// One header field.

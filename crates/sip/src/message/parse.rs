@@ -67,6 +67,7 @@ pub(super) fn message(
         head_end,
         body: offset(body),
         bare_lf,
+        seen: super::Seen::default(),
     };
     match defect {
         None => Ok(message),

@@ -1,8 +1,11 @@
 //! Typed views of header fields, made when asked.
 //!
-//! *Invariant*: nothing is cached; a view borrows the message.
+//! *Invariant*: a view borrows the message; of those that are asked for again and again the offsets are remembered.
+
+use std::cell::Cell;
 
 use super::Message;
+use super::seen::{SeenAddress, SeenVia};
 use crate::grammar::{is_lws, is_token, number, seconds, trim, utf8};
 use crate::{Contact, HeaderName, Malformed, Method, NameAddr, Via};
 
@@ -45,12 +48,28 @@ impl Message {
     /// # Errors
     /// Where there is none or it is malformed.
     pub fn top_via(&self) -> Result<Via<'_>, Malformed> {
-        self.vias().next().unwrap_or(Err(Malformed("no Via")))
+        match self.seen.via.get() {
+            Some(seen) => seen.view(self),
+            None => self.vias().next().unwrap_or(Err(Malformed("no Via"))),
+        }
     }
 
     /// All Vias, topmost first.
     pub fn vias(&self) -> impl Iterator<Item = Result<Via<'_>, Malformed>> {
-        self.values(HeaderName::Via).map(Via::parse)
+        let values = self.values(HeaderName::Via).enumerate();
+        values.map(|(place, value)| match place {
+            0 => self.first_via(value),
+            _ => Via::parse(value),
+        })
+    }
+
+    fn first_via<'a>(&'a self, value: &'a [u8]) -> Result<Via<'a>, Malformed> {
+        if let Some(seen) = self.seen.via.get() {
+            return seen.view(self);
+        }
+        let via = Via::parse(value)?;
+        self.seen.via.set(Some(SeenVia::of(self, &via)));
+        Ok(via)
     }
 
     /// The From header.
@@ -58,7 +77,7 @@ impl Message {
     /// # Errors
     /// Where there is none or it is malformed.
     pub fn from(&self) -> Result<NameAddr<'_>, Malformed> {
-        self.address(HeaderName::From, "no From")
+        self.address(&self.seen.from, HeaderName::From, "no From")
     }
 
     /// The To header.
@@ -66,11 +85,21 @@ impl Message {
     /// # Errors
     /// Where there is none or it is malformed.
     pub fn to(&self) -> Result<NameAddr<'_>, Malformed> {
-        self.address(HeaderName::To, "no To")
+        self.address(&self.seen.to, HeaderName::To, "no To")
     }
 
-    fn address(&self, name: HeaderName, absent: &'static str) -> Result<NameAddr<'_>, Malformed> {
-        NameAddr::parse(self.header(name).ok_or(Malformed(absent))?)
+    fn address(
+        &self,
+        seen: &Cell<Option<SeenAddress>>,
+        name: HeaderName,
+        absent: &'static str,
+    ) -> Result<NameAddr<'_>, Malformed> {
+        if let Some(seen) = seen.get() {
+            return seen.view(self);
+        }
+        let address = NameAddr::parse(self.header(name).ok_or(Malformed(absent))?)?;
+        seen.set(Some(SeenAddress::of(self, &address)));
+        Ok(address)
     }
 
     /// The Call-ID; empty if absent.

@@ -1,0 +1,95 @@
+//! Where the parts are of the headers that everybody asks for: found once, remembered as offsets.
+//!
+//! *Invariant*: only a value that was well-formed is remembered, and the octets that the offsets point into never
+//! change.
+
+use super::{Message, at};
+use crate::grammar::{offset_in, utf8};
+use crate::params::Params;
+use crate::{Malformed, NameAddr, Via};
+
+/// A range of the message's octets.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn of(message: &Message, part: &[u8]) -> Self {
+        let start = offset_in(&message.bytes, part);
+        // Offsets are below 2³¹: the parser has cut the octets to that.
+        let offset = |index| u32::try_from(index).unwrap_or(u32::MAX);
+        Self {
+            start: offset(start),
+            end: offset(start + part.len()),
+        }
+    }
+
+    fn octets(self, message: &Message) -> &[u8] {
+        &message.bytes[at(self.start)..at(self.end)]
+    }
+
+    fn text(self, message: &Message) -> Result<&str, Malformed> {
+        utf8(self.octets(message))
+    }
+}
+
+/// The parts of a Via.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenVia {
+    protocol: Span,
+    transport: Span,
+    host: Span,
+    port: Option<u16>,
+    params: Span,
+}
+
+impl SeenVia {
+    pub(super) fn of(message: &Message, via: &Via<'_>) -> Self {
+        let span = |text: &str| Span::of(message, text.as_bytes());
+        Self {
+            protocol: span(via.protocol),
+            transport: span(via.transport),
+            host: span(via.host),
+            port: via.port,
+            params: span(via.params.as_str()),
+        }
+    }
+
+    pub(super) fn view(self, message: &Message) -> Result<Via<'_>, Malformed> {
+        Ok(Via {
+            protocol: self.protocol.text(message)?,
+            transport: self.transport.text(message)?,
+            host: self.host.text(message)?,
+            port: self.port,
+            params: Params::new(self.params.text(message)?),
+        })
+    }
+}
+
+/// The parts of a From or To.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenAddress {
+    display: Option<Span>,
+    uri: Span,
+    params: Span,
+}
+
+impl SeenAddress {
+    pub(super) fn of(message: &Message, address: &NameAddr<'_>) -> Self {
+        Self {
+            display: address.display.map(|display| Span::of(message, display)),
+            uri: Span::of(message, address.uri.as_bytes()),
+            params: Span::of(message, address.params.as_str().as_bytes()),
+        }
+    }
+
+    pub(super) fn view(self, message: &Message) -> Result<NameAddr<'_>, Malformed> {
+        Ok(NameAddr {
+            display: self.display.map(|display| display.octets(message)),
+            uri: self.uri.text(message)?,
+            params: Params::new(self.params.text(message)?),
+        })
+    }
+}
