@@ -228,6 +228,13 @@ fn the_end_of_a_device_and_of_an_account_is_told() {
     notified(&mut second, &parts);
     notified(&mut ann, &["active;expires=", "event=\"rejected\""]);
 
+    server.cli(&["user", "disable", "ann@example.test"], "");
+    let parts = ["terminated;reason=rejected", "event=\"rejected\""];
+    notified(&mut ann, &parts);
+    let answer = subscribe(&mut ann, &server.uri("ann"), 600);
+    assert_eq!(answer.status(), Some(403), "{answer:?}");
+    server.cli(&["user", "disable", "ann@example.test", "--undo"], "");
+    watching(&mut ann);
     server.cli(&["user", "remove", "ann@example.test"], "");
     notified(&mut ann, &["terminated;reason="]);
     let answer = subscribe(&mut ann, &server.uri("ann"), 600);

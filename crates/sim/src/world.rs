@@ -180,6 +180,13 @@ impl World {
         self.server
     }
 
+    /// The contacts of an address, as the registrar has them now.
+    #[must_use]
+    pub fn contacts(&self, address: &AddressOfRecord) -> Vec<String> {
+        let bindings = self.services.location.bindings(address, self.now().unix_ms);
+        bindings.iter().map(|one| one.contact.to_string()).collect()
+    }
+
     /// Tells the shard what another one would tell it: a connection closed, and with it bindings of the address.
     pub fn changed_elsewhere(&mut self, address: &AddressOfRecord) {
         let (address, removal) = (address.clone(), Removal::Deactivated);

@@ -204,6 +204,7 @@ fn one_account_holds_so_many_subscriptions_and_no_more() {
     let answers = scene.world.at(scene.desk).finals("SUBSCRIBE");
     assert_eq!(answers[..16], [200; 16]);
     assert_eq!(answers[16..], [503]);
+    assert_eq!(scene.world.services.counters.overloaded.get(), 1);
     scene.world.at(scene.eve).subscribe("eve", 3_600);
     scene.world.run_ms(1_000);
     assert_eq!(scene.world.at(scene.eve).finals("SUBSCRIBE"), [200]);

@@ -74,6 +74,9 @@ impl Shard {
             services.locals.uri(&flow),
             &tag,
         );
+        if answer.status == 503 {
+            services.counters.overloaded.add();
+        }
         self.answer_subscribe(now, flow, request, server, &answer, &tag);
     }
 
