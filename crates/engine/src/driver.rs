@@ -224,8 +224,8 @@ impl Driver {
             return;
         }
         self.with(|shard| shard.connection_closed(now, flow));
-        let others = (0..self.owners.shards()).filter(|other| *other != self.index);
-        others.for_each(|other| self.inbox(other).tell(Mail::Gone(flow)));
+        self.others()
+            .for_each(|other| self.inbox(other).tell(Mail::Gone(flow)));
     }
 
     /// Does all that the shard wants, until it wants nothing.
@@ -371,7 +371,19 @@ impl Driver {
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
             Want::Close { connection } => self.close(connection),
             Want::Wake { device, news } => self.wake(device, news),
+            Want::TellChanged { address, removal } => {
+                for other in self.others() {
+                    let address = address.clone();
+                    let note = Note::RegistrationChanged { address, removal };
+                    self.inbox(other).tell(Mail::Note(note));
+                }
+            }
         }
+    }
+
+    fn others(&self) -> impl Iterator<Item = u16> {
+        let index = self.index;
+        (0..self.owners.shards()).filter(move |other| *other != index)
     }
 
     fn wake(&self, device: DeviceId, news: News) {

@@ -17,9 +17,10 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use rustls::ServerConfig;
-use sidetone_model::{DeviceId, MessageId, StoredMessage};
-use sidetone_sip::Limits;
+use sidetone_model::{AddressOfRecord, DeviceId, MessageId, StoredMessage};
+use sidetone_services::Removal;
 use sidetone_sip::flow::Transport;
+use sidetone_sip::{Limits, Termination};
 use sidetone_store::Writer;
 use sidetone_transport::dns::Resolver;
 use sidetone_transport::stream::{Listener, ListenerOptions};
@@ -266,19 +267,40 @@ impl Engine {
     /// Something may be delivered to the device.
     pub fn wake(&self, device: DeviceId) {
         let news = News::Registered;
-        self.tell(device, Note::Wake { device, news });
+        let owner = usize::from(self.owners.of_device(device));
+        if let Some(inbox) = self.inboxes.get(owner) {
+            inbox.tell(Mail::Note(Note::Wake { device, news }));
+        }
     }
 
     /// The device was removed.
     pub fn device_gone(&self, device: DeviceId) {
-        self.tell(device, Note::DeviceGone { device });
+        self.tell_all(|| Note::DeviceGone { device });
     }
 
-    fn tell(&self, device: DeviceId, note: Note) {
-        let owner = usize::from(self.owners.of_device(device));
-        if let Some(inbox) = self.inboxes.get(owner) {
-            inbox.tell(Mail::Note(note));
+    /// Bindings of the address were ended by us.
+    pub fn registration_rejected(&self, address: &AddressOfRecord) {
+        if self.supplies.services.watched.contains(address) {
+            self.tell_all(|| Note::RegistrationChanged {
+                address: address.clone(),
+                removal: Removal::Rejected,
+            });
         }
+    }
+
+    /// The address was removed, or may not be used any more.
+    pub fn address_gone(&self, address: &AddressOfRecord, why: Termination) {
+        if self.supplies.services.watched.contains(address) {
+            self.tell_all(|| Note::AddressGone {
+                address: address.clone(),
+                why,
+            });
+        }
+    }
+
+    fn tell_all(&self, note: impl Fn() -> Note) {
+        let inboxes = self.inboxes.iter();
+        inboxes.for_each(|inbox| inbox.tell(Mail::Note(note())));
     }
 
     /// A poisoned lock: the list is whole all the same.

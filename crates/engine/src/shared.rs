@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidetone_model::{AddressOfRecord, DeviceId};
 use sidetone_services::{
-    Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy,
+    Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy, WatchList,
 };
 use sidetone_sip::TokenKey;
 use sidetone_sip::proxy::Locals;
@@ -47,6 +47,8 @@ pub struct Services {
     pub strangers: Strangers,
     /// Devices for which messages are kept.
     pub waiting: Waiting,
+    /// Addresses whose registrations somebody watches.
+    pub watched: Arc<WatchList>,
     /// What was counted.
     pub counters: Counters,
 }

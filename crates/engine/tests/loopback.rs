@@ -109,6 +109,7 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         trusted: Networks::default(),
         strangers: Strangers::Challenge,
         waiting: Waiting::default(),
+        watched: Arc::default(),
         counters: Counters::default(),
     }
 }

@@ -22,5 +22,7 @@ pub use domains::Domains;
 pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
 pub use location::{Location, Target, Targets, flow_text, parse_flow_text};
 pub use offer::Offer;
-pub use reg_event::{Notify, RegEventLimits, RegEvents, Removal, SubscribeAnswer};
+pub use reg_event::{
+    Notify, RegEventLimits, RegEvents, Removal, SubscribeAnswer, WatchList, Watcher,
+};
 pub use registrar::{RegisterContext, RegisterError, RegisterPolicy, Registered, register};

@@ -9,15 +9,19 @@
 mod contacts;
 mod reginfo;
 mod subscriber;
+mod watch_list;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
-use sidetone_model::{AddressOfRecord, Binding};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId};
 use sidetone_sip::{DialogRequest, Flow, Message, Notifier, Refused, Subscription, Termination};
 
 use contacts::Contacts;
 pub use contacts::Removal;
 use subscriber::Subscriber;
+pub use subscriber::Watcher;
+pub use watch_list::WatchList;
 
 /// The package's name in Event and Allow-Events.
 pub const EVENT: &str = "reg";
@@ -30,6 +34,11 @@ const NOTIFIER: Notifier = Notifier {
     // RFC 3680 §4.4.
     default_expires_s: 3_761,
 };
+
+/// Whether a request names this package.
+pub fn is_served(request: &Message) -> bool {
+    NOTIFIER.is_named_by(request)
+}
 
 /// How much is kept, and how often a subscriber is told.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +85,8 @@ impl From<Refused> for SubscribeAnswer {
 /// A NOTIFY to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
-    /// Whom to report the end to: [`RegEvents::answered`] or [`RegEvents::failed`].
-    pub subscription: u64,
+    /// Names it when it ends: [`RegEvents::answered`] or [`RegEvents::failed`].
+    pub ticket: u64,
     /// The flow by which the last SUBSCRIBE came.
     pub flow: Flow,
     /// The request, with the URI of its next hop; it lacks its Via.
@@ -88,14 +97,22 @@ pub struct Notify {
 struct Watched {
     contacts: Contacts,
     subscribers: Vec<u64>,
+    /// When the first contact ends: its place in `expiries`.
+    expiry_ms: Option<u64>,
 }
 
 /// All subscriptions to registrations of one shard.
 #[derive(Debug, Default)]
 pub struct RegEvents {
     limits: RegEventLimits,
+    list: Arc<WatchList>,
+    /// Each is on the list.
     watched: HashMap<AddressOfRecord, Watched>,
+    /// When contacts end, with the id of their registration.
+    expiries: BTreeMap<(u64, u64), AddressOfRecord>,
     subscribers: HashMap<u64, Subscriber>,
+    /// Subscriptions by the NOTIFYs that are under way.
+    under_way: HashMap<u64, u64>,
     /// Subscriptions by Call-ID.
     dialogs: HashMap<Box<[u8]>, Vec<u64>>,
     timers: BTreeSet<(u64, u64)>,
@@ -105,9 +122,10 @@ pub struct RegEvents {
 
 impl RegEvents {
     /// Nobody watches yet.
-    pub fn new(limits: RegEventLimits) -> Self {
+    pub fn new(limits: RegEventLimits, list: Arc<WatchList>) -> Self {
         Self {
             limits,
+            list,
             ..Self::default()
         }
     }
@@ -122,22 +140,27 @@ impl RegEvents {
         self.subscribers.is_empty()
     }
 
+    /// Whether anybody watches the address here.
+    pub fn is_watched(&self, address: &AddressOfRecord) -> bool {
+        self.watched.contains_key(address)
+    }
+
     /// The address that an existing subscription watches, by a request in its dialog.
     pub fn address_of(&self, request: &Message) -> Option<&AddressOfRecord> {
         Some(&self.subscribers.get(&self.find(request)?)?.address)
     }
 
     /// A SUBSCRIBE outside any dialog from someone who may watch `address`, whose bindings
-    /// are `bindings`. `contact_uri` leads back to this table, `tag` is new. The NOTIFY
+    /// are then read. `contact_uri` leads back to this table, `tag` is new. The NOTIFY
     /// follows from [`RegEvents::poll`] after the answer.
     #[allow(clippy::too_many_arguments)] // Each is another fact about one request.
     pub fn subscribe(
         &mut self,
         now_ms: u64,
-        flow: Flow,
+        from: Watcher,
         request: &Message,
         address: &AddressOfRecord,
-        bindings: &[Binding],
+        bindings: impl FnOnce() -> Vec<Binding>,
         contact_uri: &str,
         tag: &str,
     ) -> SubscribeAnswer {
@@ -153,8 +176,8 @@ impl RegEvents {
                 headers: vec![("Retry-After", "60".into())],
             };
         }
-        self.changed(now_ms, address, bindings, Removal::Unregistered);
-        let number = self.enter(now_ms, flow, address, bindings, subscription);
+        self.watch(now_ms, address, bindings);
+        let number = self.enter(now_ms, from, address, subscription);
         self.schedule(now_ms, number);
         accepted(headers)
     }
@@ -165,34 +188,54 @@ impl RegEvents {
             || watchers.is_some_and(|all| all.subscribers.len() >= self.limits.per_address)
     }
 
+    /// Puts the address on the list before its bindings are read, so that none is missed.
+    fn watch(
+        &mut self,
+        now_ms: u64,
+        address: &AddressOfRecord,
+        bindings: impl FnOnce() -> Vec<Binding>,
+    ) {
+        if self.watched.contains_key(address) {
+            return self.changed(now_ms, address, &bindings(), Removal::Unregistered);
+        }
+        self.list.add(address);
+        let contacts = Contacts::new(self.number(), &bindings());
+        let watched = Watched {
+            contacts,
+            subscribers: Vec::new(),
+            expiry_ms: None,
+        };
+        self.watched.insert(address.clone(), watched);
+        self.await_expiry(now_ms, address);
+    }
+
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
     fn enter(
         &mut self,
         now_ms: u64,
-        flow: Flow,
+        from: Watcher,
         address: &AddressOfRecord,
-        bindings: &[Binding],
         subscription: Subscription,
     ) -> u64 {
-        self.numbers += 1;
-        let number = self.numbers;
-        let watched = self
-            .watched
-            .entry(address.clone())
-            .or_insert_with(|| Watched {
-                contacts: Contacts::new(number, bindings),
-                subscribers: Vec::new(),
-            });
-        watched.subscribers.push(number);
+        let number = self.number();
+        if let Some(watched) = self.watched.get_mut(address) {
+            watched.subscribers.push(number);
+        }
         let call_id = subscription.dialog().call_id();
         self.dialogs.entry(call_id.into()).or_default().push(number);
         self.timers.insert((subscription.expires_at_ms(), number));
-        let subscriber = Subscriber::new(now_ms, flow, address.clone(), subscription);
+        let subscriber = Subscriber::new(now_ms, from, address.clone(), subscription);
         self.subscribers.insert(number, subscriber);
+        self.list.subscribed();
         number
     }
 
     /// A SUBSCRIBE within a dialog, from someone who may watch [`RegEvents::address_of`] it.
-    pub fn refresh(&mut self, now_ms: u64, flow: Flow, request: &Message) -> SubscribeAnswer {
+    pub fn refresh(&mut self, now_ms: u64, from: Watcher, request: &Message) -> SubscribeAnswer {
         let found = self.find(request);
         let found = found.and_then(|number| Some((number, self.subscribers.get_mut(&number)?)));
         let Some((number, subscriber)) = found else {
@@ -210,11 +253,13 @@ impl RegEvents {
         self.timers.remove(&(before_ms, number));
         self.timers
             .insert((subscriber.subscription.expires_at_ms(), number));
-        subscriber.flow = flow;
+        (subscriber.flow, subscriber.device) = (from.flow, from.device);
         // RFC 6665 §4.2.1.2: a NOTIFY at once, whatever became of the last one.
         subscriber.full = true;
-        subscriber.busy = false;
         subscriber.next_ms = now_ms;
+        if let Some(ticket) = subscriber.awaited.take() {
+            self.under_way.remove(&ticket);
+        }
         self.schedule(now_ms, number);
         accepted(headers)
     }
@@ -241,19 +286,52 @@ impl RegEvents {
             }
             self.schedule(now_ms, number);
         }
+        self.await_expiry(now_ms, address);
     }
 
-    /// The address is no more: its subscriptions end.
-    pub fn address_gone(&mut self, now_ms: u64, address: &AddressOfRecord) {
-        self.changed(now_ms, address, &[], Removal::Deactivated);
+    /// Notes when the first contact of an address ends, lest it is told only when the table is swept.
+    fn await_expiry(&mut self, now_ms: u64, address: &AddressOfRecord) {
+        let Some(watched) = self.watched.get_mut(address) else {
+            return;
+        };
+        let id = watched.contacts.id;
+        if let Some(before_ms) = watched.expiry_ms.take() {
+            self.expiries.remove(&(before_ms, id));
+        }
+        if let Some(at_ms) = watched.contacts.next_expiry_ms() {
+            // Later than now, lest one that stays in spite of its time keeps us here.
+            let at_ms = at_ms.max(now_ms + 1);
+            watched.expiry_ms = Some(at_ms);
+            self.expiries.insert((at_ms, id), address.clone());
+        }
+    }
+
+    /// Nobody may watch the address any more: it is gone, or was disabled.
+    pub fn address_gone(&mut self, now_ms: u64, address: &AddressOfRecord, why: Termination) {
+        self.changed(now_ms, address, &[], Removal::Rejected);
         let watched = self.watched.get(address);
         let numbers = watched.map_or_else(Vec::new, |watched| watched.subscribers.clone());
-        for number in numbers {
-            if let Some(subscriber) = self.subscribers.get_mut(&number) {
-                subscriber.ends = Some(Termination::NoResource);
-            }
-            self.schedule(now_ms, number);
+        numbers
+            .into_iter()
+            .for_each(|number| self.end(now_ms, number, why));
+    }
+
+    /// The device was removed: what it watches it may not watch any more.
+    pub fn device_gone(&mut self, now_ms: u64, device: DeviceId) {
+        let of_it = self.subscribers.iter().filter_map(|(number, subscriber)| {
+            (subscriber.device == Some(device)).then_some(*number)
+        });
+        let numbers: Vec<u64> = of_it.collect();
+        numbers
+            .into_iter()
+            .for_each(|number| self.end(now_ms, number, Termination::Rejected));
+    }
+
+    fn end(&mut self, now_ms: u64, number: u64, why: Termination) {
+        if let Some(subscriber) = self.subscribers.get_mut(&number) {
+            subscriber.ends = Some(why);
         }
+        self.schedule(now_ms, number);
     }
 
     /// The next NOTIFY.
@@ -281,15 +359,18 @@ impl RegEvents {
         };
         let body = document.render(now_ms).into_bytes();
         let subscription = &mut subscriber.subscription;
+        self.numbers += 1;
+        let ticket = self.numbers;
         let notify = Notify {
-            subscription: number,
+            ticket,
             flow: subscriber.flow,
             request: NOTIFIER.notify(now_ms, subscription, subscriber.ends, body),
         };
         subscriber.version = subscriber.version.wrapping_add(1);
-        subscriber.busy = true;
+        subscriber.awaited = Some(ticket);
         subscriber.in_line = false;
         subscriber.next_ms = now_ms + self.limits.interval_ms;
+        self.under_way.insert(ticket, number);
         if over {
             self.remove(number);
         }
@@ -297,32 +378,50 @@ impl RegEvents {
     }
 
     /// A NOTIFY was answered.
-    pub fn answered(&mut self, now_ms: u64, subscription: u64, status: u16) {
+    pub fn answered(&mut self, now_ms: u64, ticket: u64, status: u16) {
         if status < 200 {
             return;
         }
+        let Some(number) = self.under_way.remove(&ticket) else {
+            return;
+        };
         if Subscription::ends_by(status) {
-            return self.remove(subscription);
+            return self.remove(number);
         }
-        if let Some(subscriber) = self.subscribers.get_mut(&subscription) {
-            subscriber.busy = false;
+        if let Some(subscriber) = self.subscribers.get_mut(&number) {
+            subscriber.awaited = None;
             subscriber.missed |= status >= 300;
         }
-        self.schedule(now_ms, subscription);
+        self.schedule(now_ms, number);
     }
 
     /// A NOTIFY came to nothing: RFC 6665 §4.2.2 ends the subscription.
-    pub fn failed(&mut self, subscription: u64) {
-        self.remove(subscription);
+    pub fn failed(&mut self, ticket: u64) {
+        if let Some(number) = self.under_way.remove(&ticket) {
+            self.remove(number);
+        }
     }
 
     /// When [`RegEvents::handle_timeout`] has something to do.
     pub fn next_timeout_ms(&self) -> Option<u64> {
-        self.timers.first().map(|(at_ms, _)| *at_ms)
+        let timer = self.timers.first().map(|(at_ms, _)| *at_ms);
+        let expiry = self.expiries.keys().next().map(|(at_ms, _)| *at_ms);
+        timer.into_iter().chain(expiry).min()
     }
 
-    /// Ends what is over and tells what was put off.
-    pub fn handle_timeout(&mut self, now_ms: u64) {
+    /// Ends what is over and tells what was put off; `bindings` are those of an address now.
+    pub fn handle_timeout(
+        &mut self,
+        now_ms: u64,
+        bindings: impl Fn(&AddressOfRecord) -> Vec<Binding>,
+    ) {
+        while let Some(first) = self.expiries.first_entry()
+            && first.key().0 <= now_ms
+        {
+            let address = first.get().clone();
+            self.changed(now_ms, &address, &bindings(&address), Removal::Expired);
+            self.await_expiry(now_ms, &address);
+        }
         while let Some(&(at_ms, number)) = self.timers.first() {
             if at_ms > now_ms {
                 return;
@@ -346,7 +445,7 @@ impl RegEvents {
             return;
         }
         let over = subscriber.is_over(now_ms);
-        if !over && (subscriber.busy || !subscriber.has_news()) {
+        if !over && (subscriber.awaited.is_some() || !subscriber.has_news()) {
             return;
         }
         if over || subscriber.next_ms <= now_ms {
@@ -376,6 +475,10 @@ impl RegEvents {
         if let Some(deferred_ms) = subscriber.deferred_ms {
             self.timers.remove(&(deferred_ms, number));
         }
+        if let Some(ticket) = subscriber.awaited {
+            self.under_way.remove(&ticket);
+        }
+        self.list.unsubscribed();
         let call_id = subscriber.subscription.dialog().call_id();
         if let Some(numbers) = self.dialogs.get_mut(call_id) {
             numbers.retain(|other| *other != number);
@@ -383,12 +486,23 @@ impl RegEvents {
                 self.dialogs.remove(call_id);
             }
         }
-        if let Some(watched) = self.watched.get_mut(&subscriber.address) {
-            watched.subscribers.retain(|other| *other != number);
-            if watched.subscribers.is_empty() {
-                self.watched.remove(&subscriber.address);
-            }
+        self.leave(&subscriber.address, number);
+    }
+
+    /// One watches the address no more; where it was the last, the address is not watched.
+    fn leave(&mut self, address: &AddressOfRecord, number: u64) {
+        let Some(watched) = self.watched.get_mut(address) else {
+            return;
+        };
+        watched.subscribers.retain(|other| *other != number);
+        if !watched.subscribers.is_empty() {
+            return;
         }
+        if let Some(expiry_ms) = watched.expiry_ms {
+            self.expiries.remove(&(expiry_ms, watched.contacts.id));
+        }
+        self.watched.remove(address);
+        self.list.remove(address);
     }
 }
 

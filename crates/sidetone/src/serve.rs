@@ -207,6 +207,7 @@ async fn services(
             Strangers::Accept => shared::Strangers::Accept,
         },
         waiting: Waiting::default(),
+        watched: Arc::default(),
         counters: Counters::default(),
     })
 }

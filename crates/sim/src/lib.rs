@@ -17,7 +17,7 @@ mod world;
 pub use chance::Chance;
 pub use ladder::Ladder;
 pub use network::{Fate, Weather};
-pub use phone::{Phone, Plan, Seen};
+pub use phone::{Overheard, Phone, Plan, Seen};
 pub use snapshot::assert_snapshot;
 pub use spool::Spool;
 pub use world::{DOMAIN, PhoneId, World};

@@ -14,6 +14,7 @@ use sidetone_engine::{Services, Shard, ShardSettings};
 use sidetone_model::{Account, AccountId, AddressOfRecord, Device, DeviceId, Role};
 use sidetone_services::{
     Authenticator, Directory, Domains, LimitPolicy, Limiter, Location, Networks, RegisterPolicy,
+    Removal,
 };
 use sidetone_sip::proxy::{Local, Locals};
 use sidetone_sip::{TokenKey, Transport, digest};
@@ -179,6 +180,20 @@ impl World {
         self.server
     }
 
+    /// The contacts of an address, as the registrar has them now.
+    #[must_use]
+    pub fn contacts(&self, address: &AddressOfRecord) -> Vec<String> {
+        let bindings = self.services.location.bindings(address, self.now().unix_ms);
+        bindings.iter().map(|one| one.contact.to_string()).collect()
+    }
+
+    /// Tells the shard what another one would tell it: a connection closed, and with it bindings of the address.
+    pub fn changed_elsewhere(&mut self, address: &AddressOfRecord) {
+        let (address, removal) = (address.clone(), Removal::Deactivated);
+        let note = Note::RegistrationChanged { address, removal };
+        self.shard.handle_note(self.now(), note);
+    }
+
     /// Calls and other requests that the proxy has under way.
     #[must_use]
     pub fn contexts(&self) -> usize {
@@ -331,6 +346,7 @@ impl World {
                 self.later(SPOOL_US, Happening::Note(Note::Resolved { ticket, hops }));
             }
             Want::Close { .. } => {} // Datagrams only: nothing is open.
+            Want::TellChanged { .. } => {} // There is no other shard.
         }
     }
 }
@@ -364,6 +380,7 @@ fn services(server: SocketAddr) -> Services {
         trusted: Networks::default(),
         strangers: Strangers::Challenge,
         waiting: Waiting::default(),
+        watched: Arc::default(),
         counters: Counters::default(),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Each run is a seed; the seed of one that fails stands in the assertion and, with its ladder, at the end.
 
+use std::collections::BTreeMap;
+
 use sidetone_sim::{PhoneId, Plan, Seen, Weather, World};
 
 fn world(seed: u64) -> (World, PhoneId, PhoneId) {
@@ -134,4 +136,64 @@ fn a_seed_repeats_a_run() {
     };
     assert_eq!(run(42), run(42));
     assert_ne!(run(42), run(43));
+}
+
+/// The contacts that a watcher knows of after these documents (RFC 3680 §5.2): in the order of their versions.
+fn known_contacts(notified: &[(&str, &str)], seed: u64) -> Vec<String> {
+    let between = |text: &str, before: &str, after: &str| {
+        let (_, rest) = text.split_once(before).expect(before);
+        rest.split_once(after).expect(after).0.to_owned()
+    };
+    let mut contacts = BTreeMap::new();
+    for (expected, (_, body)) in notified.iter().enumerate() {
+        let version: usize = between(body, "reginfo\" version=\"", "\"")
+            .parse()
+            .expect("a version");
+        assert_eq!(version, expected, "seed {seed}: none is missing");
+        if body.contains("state=\"full\"") {
+            contacts.clear();
+        }
+        for contact in body.split("<contact ").skip(1) {
+            let id = between(contact, "id=\"", "\"");
+            let uri = between(contact, "<uri>", "</uri>");
+            match between(contact, "state=\"", "\"").as_str() {
+                "active" => contacts.insert(id, uri),
+                _ => contacts.remove(&id),
+            };
+        }
+    }
+    let mut contacts: Vec<String> = contacts.into_values().collect();
+    contacts.sort();
+    contacts
+}
+
+#[test]
+fn a_watcher_knows_in_the_end_who_is_registered() {
+    let mut watched_runs = 0;
+    for seed in 300..330 {
+        let mut world = World::new(seed);
+        let desk = world.phone("bob", "desk");
+        let others = [world.phone("bob", "hall"), world.phone("bob", "cellar")];
+        world.at(desk).subscribe("bob", 3_600);
+        world.run_ms(1_000);
+        world.weather = Weather::STORM;
+        for step in 0..20 {
+            let seconds = [60, 3_600, 0][step % 3];
+            world.at(others[step % 2]).register_for(seconds);
+            world.run_ms(15_000);
+        }
+        world.weather = Weather::FAIR;
+        world.run_ms(120_000);
+        if world.services.watched.subscriptions() == 0 {
+            continue; // A NOTIFY was not answered for all of timer F.
+        }
+        watched_runs += 1;
+        let bob = "bob@example.test".parse().expect("an address");
+        let mut contacts = world.contacts(&bob);
+        contacts.sort();
+        let notified = world.at(desk).notified_of();
+        assert!(notified.len() > 5, "seed {seed}");
+        assert_eq!(known_contacts(&notified, seed), contacts, "seed {seed}");
+    }
+    assert!(watched_runs >= 25, "{watched_runs}");
 }

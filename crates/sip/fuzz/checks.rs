@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use sidetone_sip::{
-    Contact, Credentials, Edit, Frame, Framer, Framing, HeaderName, Limits, Message, NameAddr,
-    NonceKey, NonceState, Params, ResponseBuilder, TokenKey, Uri, Via, digest, escape_user, gruu,
-    stun, unescape, validate,
+    Contact, Credentials, Dialog, Edit, Frame, Framer, Framing, HeaderName, Limits, Message,
+    NameAddr, NonceKey, NonceState, Params, ResponseBuilder, TokenKey, Uri, Via, digest,
+    escape_user, gruu, stun, unescape, validate,
 };
 
 /// What takes any octets and returns.
@@ -68,6 +68,7 @@ pub(crate) fn message(octets: &[u8]) {
                         .routes()
                         .all(|route| route.is_ok_and(|route| route.parse_uri().is_ok()))
                 );
+                within_its_dialog(&message);
             }
             forwarded_unchanged(&message);
         }
@@ -93,6 +94,31 @@ fn forwarded_unchanged(message: &Message) {
     if message.is_request() {
         answer(message, 200, "");
     }
+}
+
+/// What we ask within the dialog that a request makes is a request that we would take.
+fn within_its_dialog(request: &Message) {
+    let Ok(mut dialog) = Dialog::accept(request, "t") else {
+        return;
+    };
+    let notify = dialog
+        .request("NOTIFY")
+        .build("SIP/2.0/UDP h;branch=z9hG4bK1");
+    let notify = stream(notify.to_vec());
+    assert!(
+        validate::request(&notify).is_ok(),
+        "{:?}",
+        validate::request(&notify)
+    );
+    // A folded one comes out unfolded.
+    if !request.call_id().contains(&b'\n') {
+        assert_eq!(notify.call_id(), request.call_id());
+    }
+    assert_eq!(
+        notify.from().ok().and_then(|from| from.tag()),
+        Some("t"),
+        "our tag"
+    );
 }
 
 fn answer(request: &Message, status: u16, reason: &str) {

@@ -74,6 +74,9 @@ impl Dialog {
     pub fn accept(request: &Message, local_tag: &str) -> Result<Self, Malformed> {
         let raw = |name, missing| request.header(name).ok_or(Malformed(missing));
         let to = raw(HeaderName::To, "no To")?;
+        if request.to()?.tag().is_some() {
+            return Err(Malformed("within a dialog already"));
+        }
         let remote = raw(HeaderName::From, "no From")?;
         let dialog = Self {
             call_id: request.call_id().into(),

@@ -10,8 +10,9 @@ use sidetone_services::Target as Binding;
 use sidetone_services::delivery::Step;
 use sidetone_sip::{Flow, Method, RequestBuilder, Transport, escape_user};
 
+use super::own::{Own, via};
 use super::route::split_path;
-use super::{News, Now, OWN, Shard, Want};
+use super::{News, Now, Shard, Want};
 
 impl Shard {
     /// Tells the shard that delivers to this device, which may be another one.
@@ -76,35 +77,20 @@ impl Shard {
         for (binding, flow) in copies {
             let services = Arc::clone(&self.services);
             let sent_by = services.locals.sent_by(&flow);
-            let via = |branch: &str| {
-                let rport = if flow.transport == Transport::Udp {
-                    ";rport"
-                } else {
-                    ""
-                };
-                format!(
-                    "SIP/2.0/{} {sent_by};branch={branch}{rport}",
-                    flow.transport.via_token()
-                )
-            };
-            let user = OWN | attempt;
+            let user = Own::Delivery(attempt).user();
             self.endpoint
                 .request(now.instant, flow, Method::Message, user, |branch| {
-                    copy_for(binding, device, message, &via(branch))
+                    copy_for(binding, device, message, &via(&flow, sent_by, branch))
                 });
         }
     }
 
     /// A device answered a message.
-    pub(super) fn own_response(&mut self, now: Now, attempt: u64, status: u16) {
+    pub(super) fn delivery_answered(&mut self, now: Now, attempt: u64, status: u16) {
         if (200..300).contains(&status) {
             self.services.counters.messages_delivered.add();
         }
         self.deliveries.answered(now.unix_ms, attempt, status);
-    }
-
-    pub(super) fn own_failed(&mut self, now: Now, attempt: u64) {
-        self.deliveries.failed(now.unix_ms, attempt);
     }
 }
 

@@ -6,7 +6,9 @@
 //! *Invariant*: authentication comes before state; a MESSAGE is answered 2xx after it was committed and not before.
 
 mod deliver;
+mod events;
 mod message;
+mod own;
 mod register;
 mod request;
 mod route;
@@ -17,16 +19,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sidetone_model::{DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_model::{AddressOfRecord, DeviceId, MessageId, NewMessage, StoredMessage};
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
+use sidetone_services::{RegEventLimits, RegEvents, Removal};
 use sidetone_sip::proxy::Proxy;
 use sidetone_sip::{
     ClientId, Endpoint, Event, Flow, Framing, Limits, Message, Received, Rejected, ResponseBuilder,
-    Transmit, Transport, stun, validate,
+    Termination, Transmit, Transport, stun, validate,
 };
 
 use crate::shared::Services;
 use message::Unstored;
+use own::Own;
 use route::Parked;
 
 /// The moment: monotonic for timers, Unix time for what is stored or signed.
@@ -110,6 +114,13 @@ pub enum Want {
         /// Why.
         news: News,
     },
+    /// Tell the other shards with [`Note::RegistrationChanged`].
+    TellChanged {
+        /// The address, which somebody may watch.
+        address: AddressOfRecord,
+        /// Why bindings that are missing went.
+        removal: Removal,
+    },
 }
 
 /// What the world answers, or tells.
@@ -148,6 +159,20 @@ pub enum Note {
         /// The device.
         device: DeviceId,
     },
+    /// The bindings of an address were changed elsewhere.
+    RegistrationChanged {
+        /// The address.
+        address: AddressOfRecord,
+        /// Why bindings that are missing went.
+        removal: Removal,
+    },
+    /// An address may not be watched any more.
+    AddressGone {
+        /// The address.
+        address: AddressOfRecord,
+        /// What its watchers are told.
+        why: Termination,
+    },
     /// A message that another shard received and that belongs here.
     Forwarded {
         /// How it came.
@@ -166,6 +191,8 @@ pub struct ShardSettings {
     pub max_unstored: usize,
     /// Limits of messages.
     pub limits: Limits,
+    /// Limits of subscriptions to registrations.
+    pub subscriptions: RegEventLimits,
 }
 
 impl Default for ShardSettings {
@@ -178,12 +205,11 @@ impl Default for ShardSettings {
                 message_bytes: 80 * 1024,
                 ..Limits::default()
             },
+            subscriptions: RegEventLimits::default(),
         }
     }
 }
 
-/// Client transactions of the shard's own, not of the proxy.
-const OWN: u64 = 1 << 63;
 /// Server transactions that the shard answers itself.
 const UAS: u64 = sidetone_sip::endpoint::NOBODY;
 
@@ -194,6 +220,7 @@ pub struct Shard {
     endpoint: Endpoint,
     proxy: Proxy,
     deliveries: Deliveries,
+    events: RegEvents,
     unstored: HashMap<u64, Unstored>,
     parked: HashMap<u64, Parked>,
     wants: VecDeque<Want>,
@@ -206,12 +233,14 @@ impl Shard {
     pub fn new(settings: ShardSettings, services: Arc<Services>, index: u16, seed: u128) -> Self {
         let endpoint = Endpoint::new(settings.max_transactions, seed ^ u128::from(index) << 64);
         let proxy = Proxy::new(Arc::clone(&services.locals), services.tokens.clone());
+        let events = RegEvents::new(settings.subscriptions, Arc::clone(&services.watched));
         Self {
             services,
             settings,
             endpoint,
             proxy,
             deliveries: Deliveries::new(DeliveryLimits::default()),
+            events,
             unstored: HashMap::new(),
             parked: HashMap::new(),
             wants: VecDeque::new(),
@@ -296,20 +325,23 @@ impl Shard {
         let Received::Response(client) = self.endpoint.receive(now.instant, flow, message) else {
             return;
         };
-        match self.endpoint.client_user(client) {
-            Some(user) if user & OWN != 0 => {
-                self.own_response(now, user & !OWN, message.status().unwrap_or_default())
-            }
-            Some(_) => self
+        let Some(user) = self.endpoint.client_user(client) else {
+            return;
+        };
+        match Own::of(user) {
+            Some(own) => self.own_response(now, own, message.status().unwrap_or_default()),
+            None => self
                 .proxy
                 .response(now.instant, &mut self.endpoint, client, message),
-            None => {}
         }
     }
 
     /// A connection is gone.
-    pub fn connection_closed(&mut self, _now: Now, flow: Flow) {
-        self.services.location.remove_flow(flow.connection);
+    pub fn connection_closed(&mut self, now: Now, flow: Flow) {
+        for address in self.services.location.remove_flow(flow.connection) {
+            self.registration_changed(now, &address, Removal::Deactivated);
+        }
+        self.settle(now);
     }
 
     /// A message of a client transaction could not be sent.
@@ -325,7 +357,16 @@ impl Shard {
             Note::Pending { device, messages } => self.pending(now, device, messages),
             Note::Resolved { ticket, hops } => self.resolved(now, ticket, hops),
             Note::Wake { device, news } => self.wake(now, device, news),
-            Note::DeviceGone { device } => self.deliveries.device_gone(device),
+            Note::DeviceGone { device } => {
+                self.deliveries.device_gone(device);
+                self.events.device_gone(now.unix_ms, device);
+            }
+            Note::RegistrationChanged { address, removal } => {
+                self.read_registration(now, &address, removal);
+            }
+            Note::AddressGone { address, why } => {
+                self.events.address_gone(now.unix_ms, &address, why)
+            }
             Note::Forwarded { flow, bytes } if flow.transport == Transport::Udp => {
                 self.handle_octets(now, flow, bytes, Framing::Datagram);
             }
@@ -339,6 +380,10 @@ impl Shard {
         self.endpoint.handle_timeout(now.instant);
         self.proxy.handle_timeout(now.instant, &mut self.endpoint);
         self.deliveries.handle_timeout(now.unix_ms);
+        let location = &self.services.location;
+        self.events.handle_timeout(now.unix_ms, |address| {
+            location.bindings(address, now.unix_ms)
+        });
         self.settle(now);
     }
 
@@ -348,18 +393,20 @@ impl Shard {
             while let Some(event) = self.endpoint.poll_event() {
                 self.handle_event(now, event);
             }
-            if !self.deliver_step(now) {
+            if !self.deliver_step(now) && !self.notify_step(now) {
                 return;
             }
         }
     }
 
     fn handle_event(&mut self, now: Now, event: Event) {
-        match event {
-            Event::ClientFailed { user, .. } if user & OWN != 0 => {
-                self.own_failed(now, user & !OWN)
-            }
-            other => self.proxy.event(now.instant, &mut self.endpoint, &other),
+        let own = match event {
+            Event::ClientFailed { user, .. } => Own::of(user),
+            _ => None,
+        };
+        match own {
+            Some(own) => self.own_failed(now, own),
+            None => self.proxy.event(now.instant, &mut self.endpoint, &event),
         }
     }
 
@@ -376,13 +423,14 @@ impl Shard {
     /// When to call [`Shard::handle_timeout`] at the latest.
     #[must_use]
     pub fn poll_timeout(&self, now: Now) -> Option<Instant> {
-        let retry = self.deliveries.next_timeout_ms().map(|at_ms| {
+        let at = |at_ms: u64| {
             now.instant + std::time::Duration::from_millis(at_ms.saturating_sub(now.unix_ms))
-        });
+        };
         [
             self.endpoint.poll_timeout(),
             self.proxy.poll_timeout(),
-            retry,
+            self.deliveries.next_timeout_ms().map(at),
+            self.events.next_timeout_ms().map(at),
         ]
         .into_iter()
         .flatten()

@@ -6,7 +6,8 @@
 //! is done again. A retransmission has a nonce count that was used, so it is challenged as stale, and its client comes
 //! again.
 
-use sidetone_services::{CredentialsHeader, RegisterContext, Registered, register};
+use sidetone_model::AddressOfRecord;
+use sidetone_services::{CredentialsHeader, RegisterContext, Registered, Removal, register};
 use sidetone_sip::{Flow, Message, Uri};
 
 use super::{News, Now, Shard};
@@ -43,7 +44,10 @@ impl Shard {
             now_ms: now.unix_ms,
         };
         let (status, headers) = match register(&services.location, request, &context) {
-            Ok(registered) => (200, self.registered(device, registered)),
+            Ok(registered) => (
+                200,
+                self.registered(now, &owner.address, device, registered),
+            ),
             Err(refused) => (refused.status, refused.headers),
         };
         let headers: Vec<(&str, &str)> = headers
@@ -56,12 +60,17 @@ impl Shard {
 
     fn registered(
         &mut self,
+        now: Now,
+        address: &AddressOfRecord,
         device: sidetone_model::DeviceId,
         registered: Registered,
     ) -> Vec<(&'static str, String)> {
         self.services.counters.registers.add();
         if registered.changed && self.services.waiting.contains(device) {
             self.wake_everywhere(device, News::Registered);
+        }
+        if registered.changed {
+            self.registration_changed(now, address, Removal::Unregistered);
         }
         registered.headers
     }

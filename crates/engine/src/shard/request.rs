@@ -79,7 +79,9 @@ impl Shard {
                 .filter(move |tag| !known.iter().any(|one| one.eq_ignore_ascii_case(tag)))
         };
         let mut tags: Vec<&str> = unknown(HeaderName::ProxyRequire, PROXY_EXTENSIONS).collect();
-        let at_the_end = self.is_for_us(request) || request.method() == Some(Method::Register);
+        let at_the_end = self.is_for_us(request)
+            || request.method() == Some(Method::Register)
+            || self.is_for_registrations(request);
         if at_the_end || !tags.is_empty() {
             tags.extend(unknown(HeaderName::Require, EXTENSIONS));
         }
@@ -97,6 +99,9 @@ impl Shard {
     fn dispatch(&mut self, now: Now, flow: Flow, request: &Message) {
         let within = request.to().is_ok_and(|to| to.tag().is_some());
         let routes = self.own_routes(request);
+        if within && self.is_for_subscription(request, routes.signed) {
+            return self.subscribe_within(now, flow, request);
+        }
         if routes.signed {
             return self.forward_within(now, flow, request, &routes);
         }
@@ -122,6 +127,7 @@ impl Shard {
             ("Allow", ALLOW),
             ("Accept", "*/*"),
             ("Supported", "path, outbound, gruu"),
+            ("Allow-Events", sidetone_services::reg_event::EVENT),
         ];
         let bytes = self.answer(flow, request, 200, "", &headers);
         if is_lever(flow, request, &bytes) {

@@ -64,7 +64,7 @@ impl Shard {
         own
     }
 
-    fn is_own_uri(&self, uri: &Uri<'_>) -> bool {
+    pub(super) fn is_own_uri(&self, uri: &Uri<'_>) -> bool {
         let transport = uri
             .transport()
             .and_then(|name| Transport::from_uri_parameter(name, uri.scheme == Scheme::Sips));
@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// Whether a datagram peer is reached at its contact: no NAT between, for the address is that which we see.
-    fn is_direct(&self, contact: &str, flow: Flow) -> bool {
+    pub(super) fn is_direct(&self, contact: &str, flow: Flow) -> bool {
         Uri::parse(contact).is_ok_and(|uri| {
             let udp = uri
                 .transport()
@@ -172,7 +172,7 @@ impl Shard {
     }
 
     /// A hop whose host is an address.
-    fn numeric_hop(&self, uri: &str, incoming: Flow) -> Option<Flow> {
+    pub(super) fn numeric_hop(&self, uri: &str, incoming: Flow) -> Option<Flow> {
         let uri = Uri::parse(uri).ok()?;
         let host = uri.params.value("maddr").unwrap_or(uri.host);
         let address = sidetone_sip::host_ip(host)?;
@@ -351,6 +351,9 @@ impl Shard {
                 "no event is published here",
                 &[("Allow-Events", "reg")],
             );
+        }
+        if self.is_for_registrations(request) {
+            return self.subscribe(now, flow, request, sender, account);
         }
         self.call(now, flow, request, sender, account, pop_routes);
     }

@@ -14,8 +14,10 @@ pub enum Removal {
     Unregistered,
     /// Their time was over.
     Expired,
-    /// We ended them: the connection closed, or the account or device was removed.
+    /// Their connection closed: the device may register again at once.
     Deactivated,
+    /// The account or device was removed or disabled: it need not try again.
+    Rejected,
 }
 
 /// What happened to a contact last.
@@ -36,6 +38,7 @@ impl Event {
             Self::Removed(Removal::Unregistered) => "unregistered",
             Self::Removed(Removal::Expired) => "expired",
             Self::Removed(Removal::Deactivated) => "deactivated",
+            Self::Removed(Removal::Rejected) => "rejected",
         }
     }
 
@@ -85,6 +88,11 @@ impl Contacts {
         &self.rows
     }
 
+    /// When the first of them ends.
+    pub(super) fn next_expiry_ms(&self) -> Option<u64> {
+        self.rows.iter().map(|row| row.binding.expires_at_ms).min()
+    }
+
     fn add(&mut self, since_ms: Option<u64>, binding: &Binding) -> Change {
         self.ids += 1;
         let row = Change {
@@ -112,7 +120,7 @@ impl Contacts {
                 .find(|row| is_same(&row.binding, binding));
             match row {
                 None => changes.push(self.add(Some(now_ms), binding)),
-                Some(row) if *row.binding == *binding => {}
+                Some(row) if is_unchanged(&row.binding, binding) => {}
                 Some(row) => {
                     let shorter = binding.expires_at_ms < row.binding.expires_at_ms;
                     row.event = if shorter {
@@ -151,6 +159,16 @@ impl Contacts {
         });
         gone
     }
+}
+
+/// What a subscriber is told of is the same. A binding that lost its flow is not news.
+fn is_unchanged(one: &Binding, other: &Binding) -> bool {
+    one.cseq == other.cseq
+        && one.expires_at_ms == other.expires_at_ms
+        && one.q == other.q
+        && one.call_id == other.call_id
+        && one.contact == other.contact
+        && one.instance == other.instance
 }
 
 /// As the registrar tells bindings apart: RFC 5626 §6 with `reg-id`, RFC 3261 §10.3 without.

@@ -96,7 +96,7 @@ fn render(change: &Change, now_ms: u64) -> String {
         Escaped(&binding.contact)
     );
     if let Some(instance) = &binding.instance {
-        parameter(&mut out, "+sip.instance", &format!("\"{instance}\""));
+        parameter(&mut out, "+sip.instance", &format!("\"<{instance}>\""));
     }
     if binding.reg_id > 0 {
         parameter(&mut out, "reg-id", &binding.reg_id.to_string());

@@ -2,7 +2,7 @@
 //!
 //! *Invariant*: of each contact the last change only is kept, of [`CHANGES_MAX`] at most.
 
-use sidetone_model::AddressOfRecord;
+use sidetone_model::{AddressOfRecord, DeviceId};
 use sidetone_sip::{Flow, Subscription, Termination};
 
 use super::contacts::Change;
@@ -10,14 +10,25 @@ use super::contacts::Change;
 /// Changes kept for a subscriber that cannot be told yet; more make the full state.
 const CHANGES_MAX: usize = 32;
 
+/// Who sent a SUBSCRIBE, and how it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Watcher {
+    /// The flow that the NOTIFYs take.
+    pub flow: Flow,
+    /// The device that authenticated; `None` for somebody in a trusted network.
+    pub device: Option<DeviceId>,
+}
+
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) address: AddressOfRecord,
+    /// Whose credentials it was made or last refreshed with; `None` for trusted networks.
+    pub(super) device: Option<DeviceId>,
     pub(super) subscription: Subscription,
     pub(super) flow: Flow,
     pub(super) version: u32,
-    /// A NOTIFY is under way.
-    pub(super) busy: bool,
+    /// The NOTIFY that is under way.
+    pub(super) awaited: Option<u64>,
     /// In the line of those to be told now.
     pub(super) in_line: bool,
     /// No NOTIFY before.
@@ -34,16 +45,17 @@ impl Subscriber {
     /// It is yet to be told everything.
     pub(super) fn new(
         now_ms: u64,
-        flow: Flow,
+        from: Watcher,
         address: AddressOfRecord,
         subscription: Subscription,
     ) -> Self {
         Self {
             address,
+            device: from.device,
             subscription,
-            flow,
+            flow: from.flow,
             version: 0,
-            busy: false,
+            awaited: None,
             in_line: false,
             next_ms: now_ms,
             deferred_ms: None,

@@ -5,6 +5,7 @@
 
 use sidetone_engine::{Engine, Services};
 use sidetone_model::{AccountId, AddressOfRecord, DeviceId};
+use sidetone_sip::Termination;
 use sidetone_store::{DirectoryChange, Store, StoreError, Writer};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,6 +28,12 @@ pub(super) struct Follower {
     services: Arc<Services>,
     engine: Option<Arc<Engine>>,
     at: Mutex<i64>,
+}
+
+/// What the shards are told once the directory has changed.
+enum Ended {
+    Address(AddressOfRecord, Termination),
+    Device(DeviceId, Option<AddressOfRecord>),
 }
 
 impl Follower {
@@ -58,9 +65,11 @@ impl Follower {
         }
         let (changes, latest) = self.store.directory_since(*at).await?;
         let running = *at > 0;
-        if running {
-            changes.iter().for_each(|change| self.forget(change));
-        }
+        let ended: Vec<Ended> = changes
+            .iter()
+            .filter(|_| running)
+            .filter_map(|change| self.forget(change))
+            .collect();
         if running {
             // A first device is given what was kept for its account. Noted before anybody can send to it: a message
             // that were the first for it would be delivered ahead of them.
@@ -69,29 +78,48 @@ impl Follower {
             }
         }
         self.services.directory.apply(changes);
+        ended.into_iter().for_each(|ended| self.tell(ended));
         *at = latest;
         Ok(())
     }
 
     /// Ends the registrations of what is gone or disabled.
-    fn forget(&self, change: &DirectoryChange) {
+    fn forget(&self, change: &DirectoryChange) -> Option<Ended> {
         match change {
-            DirectoryChange::Account(account) if account.disabled => self.unbind(account.id, None),
-            DirectoryChange::AccountRemoved(account) => self.unbind(*account, None),
-            DirectoryChange::DeviceRemoved { device, account } => {
-                self.unbind(*account, Some(*device));
-                if let Some(engine) = &self.engine {
-                    engine.device_gone(*device);
-                }
+            DirectoryChange::Account(account) if account.disabled => {
+                let address = self.unbind(account.id, None)?;
+                Some(Ended::Address(address, Termination::Rejected))
             }
-            _ => {}
+            DirectoryChange::AccountRemoved(account) => {
+                let address = self.unbind(*account, None)?;
+                Some(Ended::Address(address, Termination::NoResource))
+            }
+            DirectoryChange::DeviceRemoved { device, account } => {
+                let address = self.unbind(*account, Some(*device));
+                Some(Ended::Device(*device, address))
+            }
+            _ => None,
         }
     }
 
-    fn unbind(&self, account: AccountId, device: Option<DeviceId>) {
-        let Some(address) = self.services.address_of(account) else {
+    fn tell(&self, ended: Ended) {
+        let Some(engine) = &self.engine else {
             return;
         };
+        match ended {
+            Ended::Address(address, why) => engine.address_gone(&address, why),
+            Ended::Device(device, address) => {
+                // Its own subscriptions end with the news that it has lost its registration.
+                address
+                    .iter()
+                    .for_each(|address| engine.registration_rejected(address));
+                engine.device_gone(device);
+            }
+        }
+    }
+
+    fn unbind(&self, account: AccountId, device: Option<DeviceId>) -> Option<AddressOfRecord> {
+        let address = self.services.address_of(account)?;
         let change = |bindings: &mut Vec<sidetone_model::Binding>| {
             let before = bindings.len();
             bindings.retain(|binding| device.is_some_and(|device| binding.device != device));
@@ -100,6 +128,7 @@ impl Follower {
         let now_ms = crate::cli::now_ms();
         let Ok(left) = self.services.location.update(&address, now_ms, change);
         tracing::info!(%address, left = left.len(), "registrations ended by a change of the directory");
+        Some(address)
     }
 }
 

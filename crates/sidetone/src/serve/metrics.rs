@@ -55,6 +55,11 @@ fn services(text: &mut Text, running: &Running) {
         "Registered contacts.",
         location.binding_count() as u64,
     );
+    text.gauge(
+        "subscriptions",
+        "Subscriptions to registrations.",
+        services.watched.subscriptions() as u64,
+    );
     let bans = services.limiter.bans(crate::cli::now_ms()).len();
     text.gauge("bans", "Sources banned now.", bans as u64);
     for (name, value) in services.counters.all() {

@@ -86,6 +86,7 @@ impl Running {
             "devices": directory.devices,
             "registrations": services.location.binding_count(),
             "registered_addresses": services.location.aor_count(),
+            "subscriptions": services.watched.subscriptions(),
             "calls": services.counters.calls.get(),
             "conversations": 0,
             "connections": figures.connections,

@@ -263,7 +263,14 @@ impl Phone {
                     client.cancel = cancel;
                 }
             }
-            _ => self.saw_answer(at, status),
+            _ => {
+                let request = &self.clients[at].request;
+                if request.method == "SUBSCRIBE" && status < 300 {
+                    let from_tag = request.from_tag.clone();
+                    self.subscribed(message, &from_tag);
+                }
+                self.saw_answer(at, status);
+            }
         }
     }
 

@@ -9,6 +9,7 @@
 mod client;
 mod dialog;
 mod server;
+mod subscription;
 
 use std::net::SocketAddr;
 
@@ -19,6 +20,7 @@ use crate::chance::Chance;
 use client::{Client, Request};
 use dialog::Dialog;
 use server::Server;
+pub use subscription::Overheard;
 
 /// RFC 3261 §17.1.1.1.
 const T1_US: u64 = 500_000;
@@ -46,6 +48,13 @@ pub enum Seen {
         /// Tells one text from another.
         call_id: String,
         /// The text.
+        body: String,
+    },
+    /// News of a subscription.
+    Notify {
+        /// The value of Subscription-State.
+        state: String,
+        /// The document.
         body: String,
     },
     /// It rings.
@@ -105,6 +114,8 @@ pub struct Phone {
     clients: Vec<Client>,
     servers: Vec<Server>,
     dialogs: Vec<Dialog>,
+    /// Subscriptions.
+    watches: Vec<Dialog>,
     outgoing: Vec<(SocketAddr, Bytes)>,
     /// What it was told, in order.
     pub seen: Vec<Seen>,
@@ -112,6 +123,8 @@ pub struct Phone {
     pub plan: Plan,
     /// What it answers to a text.
     pub message_status: u16,
+    /// What it answers to a NOTIFY; nothing where it is `None`.
+    pub notify_status: Option<u16>,
 }
 
 impl Phone {
@@ -124,10 +137,12 @@ impl Phone {
             clients: Vec::new(),
             servers: Vec::new(),
             dialogs: Vec::new(),
+            watches: Vec::new(),
             outgoing: Vec::new(),
             seen: Vec::new(),
             plan: Plan::ring(),
             message_status: 200,
+            notify_status: Some(200),
         }
     }
 

@@ -81,6 +81,12 @@ impl Phone {
                 });
                 self.respond(at, self.message_status);
             }
+            "NOTIFY" => {
+                self.notified(request);
+                if let Some(status) = self.notify_status {
+                    self.respond(at, status);
+                }
+            }
             "OPTIONS" => self.respond(at, 200),
             _ => self.respond(at, 501),
         }

@@ -167,17 +167,27 @@ impl Notifier {
         request
     }
 
-    /// The Event of a request, if it is ours (RFC 6665 §8.2.1).
-    fn event_of(&self, request: &Message) -> Result<Box<str>, Refused> {
-        let unknown =
-            || Refused::new(489, "this event is not served").with("Allow-Events", self.event);
-        let value = request.header(HeaderName::Event).ok_or_else(unknown)?;
-        let value = std::str::from_utf8(value).map_err(|_| unknown())?;
+    /// Whether a request names this package in Event.
+    #[must_use]
+    pub fn is_named_by(&self, request: &Message) -> bool {
+        self.params_of(request).is_some()
+    }
+
+    /// The parameters of Event, if it names this package.
+    fn params_of<'m>(&self, request: &'m Message) -> Option<&'m str> {
+        let value = std::str::from_utf8(request.header(HeaderName::Event)?).ok()?;
         let end = value.find(';').unwrap_or(value.len());
         let (name, params) = value.split_at(end);
-        if !trim(name.as_bytes()).eq_ignore_ascii_case(self.event.as_bytes()) {
-            return Err(unknown());
-        }
+        let same = trim(name.as_bytes()).eq_ignore_ascii_case(self.event.as_bytes());
+        same.then_some(params)
+    }
+
+    /// The Event of a request, if it is ours (RFC 6665 §8.2.1).
+    fn event_of(&self, request: &Message) -> Result<Box<str>, Refused> {
+        let Some(params) = self.params_of(request) else {
+            let refused = Refused::new(489, "this event is not served");
+            return Err(refused.with("Allow-Events", self.event));
+        };
         match Params::new(params).value("id") {
             Some(id) if id.len() > EVENT_ID_MAX => {
                 Err(Refused::new(400, "the event's id is too long"))
