@@ -49,7 +49,7 @@ impl Default for WriterOptions {
         Self {
             queue: 16_384,
             gather: Duration::from_millis(10),
-            bindings_delay: Duration::from_secs(1),
+            bindings_delay: Duration::from_millis(100),
             marks_delay: Duration::from_millis(50),
             origins_kept: Duration::from_secs(64),
             pages_max: None,

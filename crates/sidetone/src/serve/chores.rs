@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// How often a part of the bindings is swept.
 const SWEEP: Duration = Duration::from_millis(250);
 /// Sweeps between two writes of bindings and looks at the directory.
-const SWEEPS_A_WRITE: u32 = 4;
+const SWEEPS_A_WRITE: u32 = 3;
 /// Sweeps between two looks at rate limits.
 const SWEEPS_A_LIMIT: u32 = 40;
 /// Addresses in one piece of the writer's work.

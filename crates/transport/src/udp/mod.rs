@@ -5,6 +5,10 @@
 //! socket, so readiness is cleared without another system call: the kernel gives a
 //! new edge for the next datagram (epoll(7), edge-triggered). A datagram that could
 //! not be sent is kept within a bound or counted, never lost in silence.
+//!
+//! The socket is watched for reading only. Watched for writing too it would wake its
+//! thread a second time for every datagram sent, when the peer has taken it and its
+//! place in the send buffer is free again.
 
 mod receive;
 mod send;
@@ -13,11 +17,12 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 pub use receive::{RecvBatch, SLOTS};
 pub use send::{Failure, SendBatch};
@@ -49,7 +54,7 @@ impl Default for UdpOptions {
 /// An IPv6 socket carries IPv6 only; IPv4 has a socket of its own.
 #[derive(Debug)]
 pub struct UdpSocket {
-    socket: tokio::net::UdpSocket,
+    socket: AsyncFd<std::net::UdpSocket>,
     local: SocketAddr,
 }
 
@@ -64,8 +69,9 @@ impl UdpSocket {
         }
         set_buffers(&socket, options)?;
         socket.bind(&address.into())?;
-        let socket = tokio::net::UdpSocket::from_std(socket.into())?;
+        let socket = std::net::UdpSocket::from(socket);
         let local = socket.local_addr()?;
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self { socket, local })
     }
 
@@ -76,7 +82,7 @@ impl UdpSocket {
 
     /// Size of the receive buffer that the system granted.
     pub fn recv_buffer_bytes(&self) -> io::Result<usize> {
-        socket2::SockRef::from(&self.socket).recv_buffer_size()
+        socket2::SockRef::from(self.socket.get_ref()).recv_buffer_size()
     }
 
     /// Waits until a datagram may be there. Safe to drop and call again.
@@ -86,12 +92,16 @@ impl UdpSocket {
 
     /// Like [`readable`](Self::readable), for one waiting task.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.socket.poll_recv_ready(cx)
+        ready!(self.socket.poll_read_ready(cx))?;
+        Poll::Ready(Ok(()))
     }
 
     /// Waits until a send that would have blocked may be tried again.
     pub async fn writable(&self) -> io::Result<()> {
-        poll_fn(|cx| self.socket.poll_send_ready(cx)).await
+        let socket = self.socket.get_ref().try_clone()?;
+        let watched = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
+        watched.writable().await?.retain_ready();
+        Ok(())
     }
 
     /// Takes what has arrived, at most [`SLOTS`] datagrams, and returns how many;
@@ -101,7 +111,7 @@ impl UdpSocket {
         // Without readiness the runtime does not even ask the system.
         batch.clear();
         let socket = self.socket.as_raw_fd();
-        let taken = self.socket.try_io(Interest::READABLE, || {
+        let taken = self.socket.try_io(Interest::READABLE, |_| {
             batch.fill(socket, self.local.is_ipv6())?;
             clear_readiness_unless(batch.len() == SLOTS)
         });

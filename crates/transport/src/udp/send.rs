@@ -12,7 +12,6 @@ use std::os::fd::AsRawFd;
 use bytes::Bytes;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use socket2::SockRef;
-use tokio::io::Interest;
 
 use super::UdpSocket;
 
@@ -121,10 +120,8 @@ impl SendBatch {
             array::from_fn(|i| queue.get(i).map(|&(remote, _)| remote.into()));
         let vectors = &vectors[..count];
         let descriptor = socket.socket.as_raw_fd();
-        socket.socket.try_io(Interest::WRITABLE, || {
-            let flags = MsgFlags::MSG_DONTWAIT;
-            Ok(sendmmsg(descriptor, headers, vectors, &remotes[..count], [], flags)?.count())
-        })
+        let flags = MsgFlags::MSG_DONTWAIT;
+        Ok(sendmmsg(descriptor, headers, vectors, &remotes[..count], [], flags)?.count())
     }
 
     /// `sendto` costs less than `sendmmsg` with one datagram.
@@ -132,9 +129,7 @@ impl SendBatch {
         let Some((remote, datagram)) = self.queue.front() else {
             return Ok(0);
         };
-        let remote = (*remote).into();
-        let send = || SockRef::from(&socket.socket).send_to(datagram, &remote);
-        socket.socket.try_io(Interest::WRITABLE, send)?;
+        SockRef::from(socket.socket.get_ref()).send_to(datagram, &(*remote).into())?;
         Ok(1)
     }
 
