@@ -70,17 +70,31 @@ impl Follower {
             .filter(|_| running)
             .filter_map(|change| self.forget(change))
             .collect();
+        let added: Vec<(DeviceId, AccountId)> = changes.iter().filter_map(added_device).collect();
         if running {
             // A first device is given what was kept for its account. Noted before anybody can send to it: a message
             // that were the first for it would be delivered ahead of them.
-            for device in changes.iter().filter_map(added_device) {
-                self.services.waiting.add(device);
+            for (device, _) in &added {
+                self.services.waiting.add(*device);
             }
         }
         self.services.directory.apply(changes);
         ended.into_iter().for_each(|ended| self.tell(ended));
+        if let Some(engine) = &self.engine {
+            let registered = added.iter().filter(|added| self.is_registered(**added));
+            registered.for_each(|(device, _)| engine.wake(*device));
+        }
         *at = latest;
         Ok(())
+    }
+
+    fn is_registered(&self, (device, account): (DeviceId, AccountId)) -> bool {
+        let Some(address) = self.services.address_of(account) else {
+            return false;
+        };
+        let now_ms = crate::cli::now_ms();
+        let bindings = self.services.location.lookup(&address, now_ms);
+        bindings.iter().any(|binding| binding.device == device)
     }
 
     /// Ends the registrations of what is gone or disabled.
@@ -132,9 +146,9 @@ impl Follower {
     }
 }
 
-fn added_device(change: &DirectoryChange) -> Option<DeviceId> {
+fn added_device(change: &DirectoryChange) -> Option<(DeviceId, AccountId)> {
     match change {
-        DirectoryChange::Device(device) => Some(device.id),
+        DirectoryChange::Device(device) => Some((device.id, device.account)),
         _ => None,
     }
 }
