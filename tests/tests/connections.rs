@@ -89,6 +89,23 @@ fn the_others_ring_on_when_one_connection_closes() {
     assert_eq!(answer.status(), Some(200), "{answer:?}");
 }
 
+#[test]
+fn a_cancelled_call_ends_with_the_connection_that_never_answered() {
+    let server = sharded(1);
+    let mut ann = Phone::udp(&server, "ann");
+    let mut bob = Phone::tcp(&server, "bob").registered();
+    let invite = ann.invite(&server.uri("bob"));
+    let ringing = bob.expect("INVITE");
+    bob.answer(&ringing, 180);
+    ann.expect_answer(&invite, 180);
+    let cancel = ann.cancel(&invite);
+    ann.send(&cancel);
+    bob.expect("CANCEL");
+    drop(bob);
+    let answer = ann.final_answer(&invite, SOON).expect("an answer at once");
+    assert_eq!(answer.status(), Some(487), "{answer:?}");
+}
+
 fn open_connections(server: &Server) -> u32 {
     let metrics = sidetone_tests::server::get(server.http(), "/metrics").expect("metrics");
     let mut lines = metrics.lines();
@@ -278,4 +295,31 @@ fn a_certificate_of_a_trusted_authority_is_accepted() {
         let answer = ann.final_answer(&invite, SOON).expect("an answer");
         assert_eq!(answer.status(), Some(603), "{answer:?}");
     }
+}
+
+#[test]
+fn status_tells_calls_that_ring_from_those_that_were() {
+    let server = sharded(2);
+    let calls = || {
+        let status = server.cli(&["status", "--json"], "");
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let number = |name: &str| status["calls"][name].as_u64().expect("a number");
+        (number("ringing"), number("total"))
+    };
+    let mut ann = Phone::udp(&server, "ann");
+    let mut bob = Phone::udp(&server, "bob").registered();
+    assert_eq!(calls(), (0, 0));
+    let invites = [
+        ann.invite(&server.uri("bob")),
+        ann.invite(&server.uri("bob")),
+    ];
+    let (one, two) = (bob.expect("INVITE"), bob.expect("INVITE"));
+    bob.answer(&one, 180);
+    bob.answer(&two, 180);
+    assert!(until(SOON, || (calls() == (2, 2)).then_some(())).is_some());
+    bob.answer(&one, 486);
+    assert!(until(SOON, || (calls() == (1, 2)).then_some(())).is_some());
+    bob.accept(&two);
+    assert!(until(SOON, || (calls() == (0, 2)).then_some(())).is_some());
+    drop(invites);
 }

@@ -23,6 +23,7 @@ use crate::driver::Driver;
 use crate::inbox::Mail;
 use crate::listeners;
 use crate::reach::Peer;
+use crate::shard::Now;
 
 /// Connections that are being opened at once.
 const OPENING_MAX: usize = 1_024;
@@ -172,6 +173,11 @@ impl Driver {
             transport, remote, ..
         } = transmit.flow;
         if !is_answer(transmit) || !matches!(transport, Transport::Tcp | Transport::Tls) {
+            return None;
+        }
+        // Who is banned is not called back, either.
+        let limiter = &self.supplies.services.limiter;
+        if limiter.is_banned(remote.ip(), Now::read().unix_ms) {
             return None;
         }
         let limits = &self.supplies.limits;

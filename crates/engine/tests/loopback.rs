@@ -320,6 +320,57 @@ fn a_silent_connection_is_closed() {
 }
 
 #[test]
+fn websockets_ask_and_are_answered_on_every_shard() {
+    let world = World::new(2, 3);
+    let door = world.engine.websocket_door();
+    let remote = SocketAddr::from(([192, 0, 2, 1], 4711));
+    let mut lines = Vec::new();
+    for n in 0..3 {
+        let (outgoing, mut answers) = tokio::sync::mpsc::channel(4);
+        let mut line = door.connect(3, true, remote, outgoing);
+        // RFC 7118 §6 with RFC 5626 §4.4.1: a ping of its own, and its pong.
+        line.receive("\r\n\r\n".into()).unwrap();
+        assert_eq!(answers.blocking_recv().unwrap(), "\r\n");
+        let request = options("WSS", remote, &format!("web-{n}"));
+        line.receive(request.into()).unwrap();
+        let answer = answers.blocking_recv().unwrap();
+        assert!(answer.starts_with(b"SIP/2.0 200 "), "{answer:?}");
+        lines.push((line, answers));
+    }
+    assert_eq!(world.engine.figures().connections, 3);
+    let (outgoing, mut answers) = tokio::sync::mpsc::channel(4);
+    let mut fourth = door.connect(3, true, remote, outgoing);
+    assert!(fourth.receive("\r\n\r\n".into()).is_err(), "one too many");
+    assert_eq!(answers.blocking_recv(), None, "and it is to be closed");
+    drop(lines);
+    let gone = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        world.engine.figures().connections == 0
+    });
+    assert!(gone, "places come back");
+}
+
+#[test]
+fn a_websocket_whose_peer_takes_nothing_is_cut_off() {
+    let world = World::new(1, 10);
+    let door = world.engine.websocket_door();
+    let remote = SocketAddr::from(([192, 0, 2, 1], 4711));
+    let (outgoing, mut answers) = tokio::sync::mpsc::channel(1);
+    let mut line = door.connect(3, true, remote, outgoing);
+    for n in 0..3 {
+        let request = options("WSS", remote, &format!("stuck-{n}"));
+        line.receive(request.into()).unwrap();
+    }
+    // The shard reads its inbox in order: with this answer, those three are behind it.
+    let (other, mut others) = tokio::sync::mpsc::channel(1);
+    let mut next = door.connect(3, true, remote, other);
+    next.receive(options("WSS", remote, "next").into()).unwrap();
+    assert!(others.blocking_recv().is_some());
+    assert!(answers.blocking_recv().is_some(), "there was room for one");
+    assert_eq!(answers.blocking_recv(), None, "and then it is to be closed");
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     let world = World::new(1, 10);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
