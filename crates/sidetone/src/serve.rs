@@ -64,6 +64,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let store = Store::open(&config.store.url, data).await?;
     let options = WriterOptions {
         queue: config.store.queue,
+        bindings_delay: chores::COLLECT,
         ..WriterOptions::default()
     };
     let writer = store.start_writer(options).await?;

@@ -15,8 +15,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often a part of the bindings is swept.
 const SWEEP: Duration = Duration::from_millis(250);
-/// Sweeps between two writes of bindings and looks at the directory.
-const SWEEPS_A_WRITE: u32 = 4;
+/// Sweeps between two writes of bindings.
+const SWEEPS_A_WRITE: u32 = 2;
+/// For how long the writer then collects them: both together are less than the second after
+/// which a binding survives a crash.
+pub(super) const COLLECT: Duration = Duration::from_millis(400);
+/// Sweeps between two looks at the directory.
+const SWEEPS_A_LOOK: u32 = 4;
 /// Sweeps between two looks at rate limits.
 const SWEEPS_A_LIMIT: u32 = 40;
 /// Addresses in one piece of the writer's work.
@@ -182,9 +187,11 @@ pub(super) async fn run(running: Arc<super::running::Running>) {
         services.location.expire(crate::cli::now_ms());
         if turn % SWEEPS_A_WRITE == 0 {
             write_bindings(services, &running.writer);
-            if let Err(error) = running.follower.step().await {
-                tracing::warn!(%error, "the directory could not be read");
-            }
+        }
+        if turn % SWEEPS_A_LOOK == 0
+            && let Err(error) = running.follower.step().await
+        {
+            tracing::warn!(%error, "the directory could not be read");
         }
         if turn % SWEEPS_A_LIMIT == 0 {
             services.limiter.expire(crate::cli::now_ms());
