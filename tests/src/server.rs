@@ -26,6 +26,7 @@ const READY: Duration = Duration::from_secs(20);
 pub struct Options {
     keys: Vec<(String, Value)>,
     users: Vec<String>,
+    trusts: bool,
 }
 
 impl Default for Options {
@@ -39,7 +40,15 @@ impl Options {
         Options {
             keys: Vec::new(),
             users: Vec::new(),
+            trusts: false,
         }
+    }
+
+    /// The server trusts the test's authority when it connects to others.
+    #[must_use]
+    pub fn trusting(mut self) -> Options {
+        self.trusts = true;
+        self
     }
 
     /// Sets a configuration key: `set("sip.max_contacts", 2)`.
@@ -78,6 +87,7 @@ pub struct Server {
     pub authority: Authority,
     pub certificate: Files,
     process: Option<Process>,
+    trusts: bool,
     config: PathBuf,
     folder: Folder,
 }
@@ -100,6 +110,7 @@ impl Server {
             authority,
             certificate,
             process: None,
+            trusts: options.trusts,
             config,
             folder,
         };
@@ -112,22 +123,28 @@ impl Server {
 
     /// Starts the process and waits until it is ready; gives the time that took.
     pub fn up(&mut self) -> Duration {
-        assert!(self.process.is_none(), "the server runs already");
         let began = Instant::now();
-        let mut command = self.command(&["serve"]);
-        let process = Process::start("sidetone", &mut command);
-        let process = self.process.insert(process);
+        let http = self.http();
+        let process = self.launch();
         loop {
             if let Some(status) = process.ended() {
                 panic!("the server ended with {status}");
             }
             let mark = process.mark();
-            if ready(SocketAddr::from((self.ip, HTTP))) {
+            if ready(http) {
                 return began.elapsed();
             }
             assert!(began.elapsed() < READY, "the server is not ready");
             process.wait_for_output(mark, Duration::from_millis(10));
         }
+    }
+
+    /// Starts the process and waits for nothing.
+    pub fn launch(&mut self) -> &mut Process {
+        assert!(self.process.is_none(), "the server runs already");
+        let mut command = self.command(&["serve"]);
+        let process = Process::start("sidetone", &mut command);
+        self.process.insert(process)
     }
 
     /// Asks the server to end, and waits for it.
@@ -236,6 +253,10 @@ impl Server {
         let mut command = Command::new(binary());
         command.args(arguments).arg("--config").arg(&self.config);
         command.current_dir(self.folder.path());
+        if self.trusts {
+            // What rustls takes for the system's roots.
+            command.env("SSL_CERT_FILE", &self.authority.file);
+        }
         command
     }
 }

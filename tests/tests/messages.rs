@@ -110,6 +110,34 @@ fn a_person_without_a_phone_gets_it_with_the_first() {
 }
 
 #[test]
+fn after_a_restart_a_phone_gets_what_was_kept_without_registering() {
+    let mut server = Server::with(&["ann", "bob"]);
+    server.add_user("carol");
+    let mut ann = Phone::udp(&server, "ann");
+    // One message waits for carol's first phone, one for bob's, which does not answer.
+    assert!(taken(ann.message("carol", "kept").status()));
+    server.add_device("carol", "carol");
+    let mut phones = [
+        Phone::udp(&server, "carol").registered(),
+        Phone::udp(&server, "bob").registered(),
+    ];
+    assert!(taken(ann.message("bob", "kept").status()));
+    let before = phones.each_mut().map(|phone| phone.expect("MESSAGE"));
+    server.down();
+    server.up();
+    for (phone, before) in phones.iter_mut().zip(before) {
+        let limit = Duration::from_secs(10);
+        let message = phone.take(limit, |m| {
+            m.method() == "MESSAGE" && m.branch() != before.branch()
+        });
+        let message = message.expect("the message, from the new process");
+        phone.answer(&message, 200);
+        assert_eq!(message.text(), "kept");
+        assert_eq!(message.call_id(), before.call_id(), "recognisable");
+    }
+}
+
+#[test]
 fn a_retransmission_is_not_a_second_message() {
     let server = Server::with(&["ann", "bob"]);
     let mut ann = Phone::udp(&server, "ann");
@@ -164,15 +192,14 @@ fn a_retransmission_after_a_crash_is_not_a_second_message() {
 fn who_does_not_answer_gets_it_again() {
     let server = Server::with(&["ann", "bob"]);
     let mut ann = Phone::udp(&server, "ann");
-    let bob = Phone::udp(&server, "bob").registered();
-    // Bob's phone is there, and deaf: nobody reads its socket.
-    assert!(taken(ann.message("bob", "are you there?").status()));
-    drop(bob);
     let mut bob = Phone::udp(&server, "bob").registered();
-    let message = bob.take(Duration::from_secs(45), |m| m.method() == "MESSAGE");
-    let message = message.expect("the message again, at the new phone");
-    bob.answer(&message, 200);
-    assert_eq!(message.text(), "are you there?");
+    // Bob's phone is there, and dumb: it gets the message and does not answer.
+    assert!(taken(ann.message("bob", "are you there?").status()));
+    bob.expect("MESSAGE");
+    drop(bob);
+    // Another phone of the same device gets it at once, and not when the first is given up.
+    let mut bob = Phone::udp(&server, "bob").registered();
+    assert_eq!(bob.texts(1), ["are you there?"]);
     bob.expect_silence("MESSAGE", QUIET);
 }
 

@@ -230,6 +230,23 @@ fn a_restart_keeps_the_bindings() {
 }
 
 #[test]
+fn who_is_stopped_while_starting_stops_in_order() {
+    let mut server = Server::with(&["ann"]);
+    let mut ann = Phone::udp(&server, "ann").registered();
+    server.down();
+    // As soon as anything of it can be seen from outside: earlier than it is ready.
+    for address in [server.http(), server.udp(), server.tls()] {
+        let process = server.launch();
+        let listens = || std::net::TcpStream::connect(address).ok();
+        let seen = sidetone_tests::until(Duration::from_secs(20), listens);
+        assert!(seen.is_some(), "{address} listens: {:?}", process.ended());
+        server.down();
+    }
+    server.up();
+    assert_eq!(bindings(&mut ann), [ann.contact.clone()]);
+}
+
+#[test]
 fn ipv6_works_too() {
     let port = sidetone_tests::loopback::port(std::net::Ipv4Addr::LOCALHOST);
     let listen = format!("[::1]:{port}");

@@ -6,8 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -18,15 +18,35 @@ use sidetone_transport::stream::{Connection, WriteError};
 use tokio::sync::mpsc;
 
 use crate::admission::Admitted;
+use crate::reach::{Peer, Reach};
 
-/// From the connection to its first whole message.
-const FIRST_MESSAGE_MAX: Duration = Duration::from_secs(30);
-/// From the first octet of a message to its last.
-const MESSAGE_MAX: Duration = Duration::from_secs(30);
-/// For a peer that takes nothing of what waits for it.
-const STALL_MAX: Duration = Duration::from_secs(30);
-/// Without an octet; phones keep their flows alive far more often (RFC 5626 §4.4.1).
-const SILENCE_MAX: Duration = Duration::from_secs(2 * 3600);
+/// What a TCP or TLS connection is closed for; WebSockets have their own pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From the connection to its first whole message.
+    pub first_message: Duration,
+    /// From the first octet of a message to its last.
+    pub message: Duration,
+    /// For a peer that takes nothing of what waits for it.
+    pub stall: Duration,
+    /// Without an octet; phones keep their flows alive far more often (RFC 5626 §4.4.1).
+    pub silence: Duration,
+    /// How often connections are looked through.
+    pub sweep: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            first_message: Duration::from_secs(30),
+            message: Duration::from_secs(30),
+            stall: Duration::from_secs(30),
+            silence: Duration::from_secs(2 * 3600),
+            sweep: Duration::from_secs(1),
+        }
+    }
+}
+
 /// A lone CRLF, or half a ping, may stay unfinished for as long as it likes.
 const KEEP_ALIVE_BYTES: usize = 4;
 
@@ -73,37 +93,38 @@ pub(crate) struct Link {
     pub(crate) flow: Flow,
     pub(crate) carrier: Carrier,
     /// The name that the peer's certificate was checked for, where we connected by TLS.
-    name: Option<Box<str>>,
+    name: Option<Arc<str>>,
     opened_at: Instant,
     /// A whole message has come, or the peer is one that we chose.
     heard: Cell<bool>,
     partial_since: Cell<Option<Instant>>,
-    _place: Option<Admitted>,
+    _place: Admitted,
 }
 
 impl Link {
     /// A stream that a peer opened.
     pub(crate) fn accepted(flow: Flow, connection: Connection, place: Admitted) -> Self {
-        Self::new(flow, stream(connection, Framer::new()), Some(place))
+        Self::new(flow, stream(connection, Framer::new()), place)
     }
 
     /// A stream that we opened.
-    pub(crate) fn opened(flow: Flow, connection: Connection, name: Option<Box<str>>) -> Self {
-        let link = Self::new(flow, stream(connection, Framer::connecting()), None);
+    pub(crate) fn opened(
+        flow: Flow,
+        connection: Connection,
+        name: Option<Arc<str>>,
+        place: Admitted,
+    ) -> Self {
+        let link = Self::new(flow, stream(connection, Framer::connecting()), place);
         link.heard.set(true);
         Self { name, ..link }
     }
 
     /// A WebSocket; its own pings tell a live peer from a dead one.
     pub(crate) fn web(flow: Flow, outgoing: mpsc::Sender<Bytes>, place: Admitted) -> Self {
-        Self::new(
-            flow,
-            Carrier::Web(RefCell::new(Some(outgoing))),
-            Some(place),
-        )
+        Self::new(flow, Carrier::Web(RefCell::new(Some(outgoing))), place)
     }
 
-    fn new(flow: Flow, carrier: Carrier, place: Option<Admitted>) -> Self {
+    fn new(flow: Flow, carrier: Carrier, place: Admitted) -> Self {
         Self {
             flow,
             carrier,
@@ -151,8 +172,26 @@ impl Link {
         self.partial_since.set(since);
     }
 
+    /// Whose requests it serves for. A TLS peer that connected to us has proved no name, and a
+    /// WebSocket cannot be called back.
+    fn peer(&self) -> Option<Peer> {
+        let Flow {
+            transport, remote, ..
+        } = self.flow;
+        let serves = match transport {
+            Transport::Tcp => true,
+            Transport::Tls => self.name.is_some(),
+            Transport::Udp | Transport::Ws | Transport::Wss => false,
+        };
+        serves.then(|| Peer {
+            transport,
+            remote,
+            name: self.name.clone(),
+        })
+    }
+
     /// Why it has to be closed, if it has.
-    fn fault(&self, now: Instant) -> Option<&'static str> {
+    fn fault(&self, now: Instant, patience: &Patience) -> Option<&'static str> {
         let Carrier::Stream { connection, .. } = &self.carrier else {
             return None;
         };
@@ -160,12 +199,16 @@ impl Link {
             since.is_some_and(|since| now.saturating_duration_since(since) > max)
         };
         match () {
-            () if !self.heard.get() && over(Some(self.opened_at), FIRST_MESSAGE_MAX) => {
+            () if !self.heard.get() && over(Some(self.opened_at), patience.first_message) => {
                 Some("no message came")
             }
-            () if over(self.partial_since.get(), MESSAGE_MAX) => Some("a message took too long"),
-            () if over(connection.stalled_since(), STALL_MAX) => Some("the peer takes nothing"),
-            () if over(Some(connection.received_at()), SILENCE_MAX) => Some("silence"),
+            () if over(self.partial_since.get(), patience.message) => {
+                Some("a message took too long")
+            }
+            () if over(connection.stalled_since(), patience.stall) => {
+                Some("the peer takes nothing")
+            }
+            () if over(Some(connection.received_at()), patience.silence) => Some("silence"),
             () => None,
         }
     }
@@ -179,57 +222,49 @@ fn stream(connection: Connection, framer: Framer) -> Carrier {
 }
 
 /// The table of open connections.
-#[derive(Default)]
 pub(crate) struct Connections {
     by_number: RefCell<HashMap<u64, Rc<Link>>>,
-    /// Connections that serve for requests to that address (RFC 5923).
-    by_remote: RefCell<HashMap<(Transport, SocketAddr), u64>>,
+    reach: Arc<Reach>,
 }
 
 impl Connections {
-    pub(crate) fn insert(&self, link: Rc<Link>) {
-        let flow = link.flow;
-        if reusable(&link) {
-            let remote = (flow.transport, flow.remote);
-            self.by_remote.borrow_mut().insert(remote, flow.connection);
+    pub(crate) fn new(reach: Arc<Reach>) -> Self {
+        Self {
+            by_number: RefCell::default(),
+            reach,
         }
-        self.by_number.borrow_mut().insert(flow.connection, link);
+    }
+
+    pub(crate) fn insert(&self, link: Rc<Link>) {
+        let connection = link.flow.connection;
+        let peer = link.peer();
+        self.by_number.borrow_mut().insert(connection, link);
+        if let Some(peer) = peer {
+            self.reach.enter(peer, connection);
+        }
     }
 
     pub(crate) fn get(&self, connection: u64) -> Option<Rc<Link>> {
         self.by_number.borrow().get(&connection).cloned()
     }
 
-    /// An open connection to `remote`; over TLS, one whose peer has proved `name`.
-    pub(crate) fn to(
-        &self,
-        transport: Transport,
-        remote: SocketAddr,
-        name: Option<&str>,
-    ) -> Option<Rc<Link>> {
-        let connection = *self.by_remote.borrow().get(&(transport, remote))?;
-        self.get(connection)
-            .filter(|link| transport != Transport::Tls || link.name.as_deref() == name)
-    }
-
     /// Takes it off; `false` if that was done before.
     pub(crate) fn remove(&self, flow: &Flow) -> bool {
-        let remote = (flow.transport, flow.remote);
-        let mut by_remote = self.by_remote.borrow_mut();
-        if by_remote.get(&remote) == Some(&flow.connection) {
-            by_remote.remove(&remote);
+        let Some(link) = self.get(flow.connection) else {
+            return false;
+        };
+        if let Some(peer) = link.peer() {
+            self.reach.leave(&peer, flow.connection);
         }
-        self.by_number
-            .borrow_mut()
-            .remove(&flow.connection)
-            .is_some()
+        self.by_number.borrow_mut().remove(&flow.connection);
+        true
     }
 
     /// Closes what has to be closed.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant, patience: &Patience) {
         let mut faulty = Vec::new();
         for link in self.by_number.borrow().values() {
-            if let Some(why) = link.fault(now) {
+            if let Some(why) = link.fault(now, patience) {
                 faulty.push((Rc::clone(link), why));
             }
         }
@@ -243,15 +278,6 @@ impl Connections {
     pub(crate) fn close_all(&self) {
         let all: Vec<Rc<Link>> = self.by_number.borrow().values().cloned().collect();
         all.iter().for_each(|link| link.close());
-    }
-}
-
-/// A TLS peer that connected to us has proved no name, and a WebSocket cannot be called back.
-fn reusable(link: &Link) -> bool {
-    match link.flow.transport {
-        Transport::Tcp => true,
-        Transport::Tls => link.name.is_some(),
-        Transport::Udp | Transport::Ws | Transport::Wss => false,
     }
 }
 

@@ -4,7 +4,6 @@
 //! every turn [`Driver::pump`] has emptied what the shard had to say.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -23,22 +22,19 @@ use tokio::sync::Notify;
 
 use crate::connections::{Connections, Link, Numbers, shard_of};
 use crate::inbox::{Inbox, Mail};
+use crate::late::{Late, Marked};
 use crate::outward::Outward;
 use crate::owners::Owners;
+use crate::reach::Reach;
 use crate::runtime::Supplies;
 use crate::shard::{News, Note, Now, ResolveTarget, Shard, Want};
 
 /// Timers fire together when they are due this close to each other.
 const TIMER_GRAIN: Duration = Duration::from_millis(4);
-/// Marks of delivery that wait for room in the writer's queue. One that is lost costs a
-/// second delivery after a restart.
-const LATE_MAX: usize = 100_000;
 /// Look-ups at once.
 const LOOKUPS_MAX: usize = 4_096;
 /// Messages in one page of a device's spool.
 const PAGE: u32 = 32;
-/// Names of hops that are remembered for their certificates.
-const NAMES_MAX: usize = 4_096;
 
 /// A UDP socket with what waits to leave by it.
 pub(crate) struct UdpPort {
@@ -63,22 +59,35 @@ impl UdpPort {
     }
 }
 
+/// What the shards share.
+pub(crate) struct Shared {
+    /// Where we listen, by listener number.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) owners: Owners,
+    pub(crate) numbers: Arc<[Numbers]>,
+    pub(crate) inboxes: Arc<[Inbox]>,
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) supplies: Arc<Supplies>,
+}
+
 /// One shard and everything around it.
 pub(crate) struct Driver {
     pub(crate) index: u16,
     shard: RefCell<Shard>,
     /// By listener number; `None` for those that are no UDP.
     pub(crate) ports: Vec<Option<UdpPort>>,
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) connections: Connections,
     pub(crate) outward: Outward,
     pub(crate) numbers: Arc<[Numbers]>,
     pub(crate) inboxes: Arc<[Inbox]>,
     pub(crate) owners: Owners,
+    pub(crate) reach: Arc<Reach>,
     pub(crate) supplies: Arc<Supplies>,
-    late: RefCell<VecDeque<(DeviceId, MessageId)>>,
+    late: RefCell<Late>,
     lookups: Arc<AtomicUsize>,
-    /// Names that addresses were found by, for TLS (RFC 5922 §4).
-    names: RefCell<HashMap<SocketAddr, Box<str>>>,
+    /// What this shard has added to the count of calls that ring.
+    ringing: Cell<u64>,
     deadline: Cell<Option<Instant>>,
     earlier: Notify,
     this: Weak<Self>,
@@ -90,26 +99,33 @@ impl Driver {
         index: u16,
         shard: Shard,
         ports: Vec<Option<UdpPort>>,
-        owners: Owners,
-        numbers: Arc<[Numbers]>,
-        inboxes: Arc<[Inbox]>,
-        supplies: Arc<Supplies>,
+        shared: Shared,
     ) -> Rc<Self> {
+        let Shared {
+            addresses,
+            owners,
+            numbers,
+            inboxes,
+            reach,
+            supplies,
+        } = shared;
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             stopping: Cell::new(false),
             index,
             shard: RefCell::new(shard),
             ports,
-            connections: Connections::default(),
+            addresses,
+            connections: Connections::new(Arc::clone(&reach)),
             outward: Outward::default(),
             numbers,
             inboxes,
             owners,
+            reach,
             supplies,
             late: RefCell::default(),
             lookups: Arc::default(),
-            names: RefCell::default(),
+            ringing: Cell::new(0),
             deadline: Cell::new(None),
             earlier: Notify::new(),
         })
@@ -157,7 +173,12 @@ impl Driver {
 
     fn forward(&self, owner: u16, flow: Flow, bytes: Bytes) -> bool {
         let note = Note::Forwarded { flow, bytes };
-        let sent = self.inbox(owner).offer(Mail::Note(note));
+        self.offer(owner, Mail::Note(note))
+    }
+
+    /// Puts what a peer caused into another shard's inbox, and counts what has no room there.
+    pub(crate) fn offer(&self, shard: u16, mail: Mail) -> bool {
+        let sent = self.inbox(shard).offer(mail);
         if !sent {
             self.supplies.counts.overflowed.fetch_add(1, Relaxed);
         }
@@ -178,9 +199,21 @@ impl Driver {
         match mail {
             Mail::Note(note) => self.note(now, note),
             Mail::Transmit { transmit, from } => {
-                if let Err(client) = self.transmit(&transmit) {
+                if let Err(client) = self.transmit(&transmit, from) {
                     self.report(client, from);
                 }
+            }
+            Mail::Outward {
+                transmit,
+                peer,
+                from,
+            } => {
+                if let Err(client) = self.transmit_outward(&transmit, peer, from) {
+                    self.report(client, from);
+                }
+            }
+            Mail::Carried { client, connection } => {
+                self.with(|shard| shard.carried(client, connection));
             }
             Mail::Failed(client) => self.with(|shard| shard.transport_failed(now, client)),
             Mail::Gone(flow) => self.with(|shard| shard.connection_closed(now, flow)),
@@ -195,7 +228,6 @@ impl Driver {
             }
             Mail::Message { flow, bytes } => self.web_message(now, flow, bytes),
             Mail::Left(flow) => self.gone(now, flow),
-            Mail::Resolved { ticket, name, hops } => self.resolved(now, ticket, name, hops),
             Mail::Stop => {}
         }
     }
@@ -235,7 +267,7 @@ impl Driver {
             let mut idle = true;
             while let Some(transmit) = self.with(Shard::poll_transmit) {
                 idle = false;
-                if let Err(client) = self.transmit(&transmit) {
+                if let Err(client) = self.transmit(&transmit, self.index) {
                     self.report(client, self.index);
                 }
             }
@@ -249,10 +281,22 @@ impl Driver {
             }
         }
         self.arm();
+        self.count_calls();
+    }
+
+    /// Brings the count of all shards in step with this one.
+    fn count_calls(&self) {
+        let now = self.with(|shard| shard.calls_ringing() as u64);
+        let before = self.ringing.replace(now);
+        if now != before {
+            // Differences wrap round, and so does the sum.
+            let difference = now.wrapping_sub(before);
+            self.supplies.counts.ringing.fetch_add(difference, Relaxed);
+        }
     }
 
     /// Tells the shard that made the request. `None`: nobody asked to be told.
-    fn report(&self, client: Option<ClientId>, from: u16) {
+    pub(crate) fn report(&self, client: Option<ClientId>, from: u16) {
         match client {
             Some(client) if from == self.index => {
                 self.with(|shard| shard.transport_failed(Now::read(), client));
@@ -262,25 +306,28 @@ impl Driver {
         }
     }
 
-    /// Sends, or says whose transmit could not be sent.
-    fn transmit(&self, transmit: &Transmit) -> Result<(), Option<ClientId>> {
+    /// Sends, for the shard `from`, or says whose transmit could not be sent.
+    fn transmit(&self, transmit: &Transmit, from: u16) -> Result<(), Option<ClientId>> {
         let flow = &transmit.flow;
         if flow.transport == Transport::Udp {
             return self.push_datagram(transmit);
         }
-        if flow.connection == 0 {
-            return self.transmit_outward(transmit);
+        if !flow.is_connection() {
+            let peer = self.peer_of(flow).ok_or(transmit.client)?;
+            return self.transmit_outward(transmit, peer, from);
         }
         let holder = shard_of(flow.connection);
-        if holder != self.index {
+        // One of a time with more shards is gone.
+        if holder != self.index && usize::from(holder) < self.inboxes.len() {
             return self.transmit_elsewhere(holder, transmit);
         }
-        let link = self
-            .connections
-            .get(flow.connection)
-            .ok_or(transmit.client)?;
-        self.write(&link, &transmit.bytes)
-            .map_err(|_| transmit.client)
+        let link = self.connections.get(flow.connection);
+        let written = link.map(|link| self.write(&link, &transmit.bytes));
+        match written {
+            Some(Ok(())) => Ok(()),
+            Some(Err(WriteError::Full)) => Err(transmit.client),
+            Some(Err(WriteError::Closed)) | None => self.answer_anew(transmit, from),
+        }
     }
 
     pub(crate) fn write(&self, link: &Link, bytes: &Bytes) -> Result<(), WriteError> {
@@ -291,19 +338,13 @@ impl Driver {
     }
 
     fn transmit_elsewhere(&self, holder: u16, transmit: &Transmit) -> Result<(), Option<ClientId>> {
-        if usize::from(holder) >= self.inboxes.len() {
-            return Err(transmit.client); // of a time with more shards
-        }
         let mail = Mail::Transmit {
             transmit: transmit.clone(),
             from: self.index,
         };
-        match self.inbox(holder).offer(mail) {
+        match self.offer(holder, mail) {
             true => Ok(()),
-            false => {
-                self.supplies.counts.overflowed.fetch_add(1, Relaxed);
-                Err(transmit.client)
-            }
+            false => Err(transmit.client),
         }
     }
 
@@ -409,28 +450,31 @@ impl Driver {
     }
 
     fn delivered(&self, device: DeviceId, message: MessageId) {
-        if self.supplies.writer.try_delivered(device, message).is_ok() {
-            return;
-        }
-        let mut late = self.late.borrow_mut();
-        if late.len() >= LATE_MAX {
-            late.pop_front();
-        }
-        late.push_back((device, message));
-    }
-
-    /// The sweeper comes by every second, should nothing else happen.
-    fn retry_late(&self) {
-        let mut late = self.late.borrow_mut();
-        while let Some((device, message)) = late.front().copied() {
-            if self.supplies.writer.try_delivered(device, message).is_err() {
-                return;
-            }
-            late.pop_front();
-        }
+        self.late.borrow_mut().mark(device, message);
+        self.retry_late();
     }
 
     fn pending(&self, device: DeviceId, after: MessageId) {
+        self.late.borrow_mut().read(device, after);
+        self.retry_late();
+    }
+
+    /// Hands the store what waits for room in its queue, in order: what a device has taken is
+    /// marked before anything is read for it. The sweeper comes by every second, should
+    /// nothing else happen.
+    fn retry_late(&self) {
+        loop {
+            let writer = &self.supplies.writer;
+            let hand_over = |device, message| writer.try_delivered(device, message).is_ok();
+            let next = self.late.borrow_mut().next(hand_over);
+            match next {
+                Some(Marked { device, after }) => self.read_pending(device, after),
+                None => return,
+            }
+        }
+    }
+
+    fn read_pending(&self, device: DeviceId, after: MessageId) {
         let inbox = self.inbox(self.index).clone();
         let supplies = Arc::clone(&self.supplies);
         self.supplies.control.spawn(async move {
@@ -449,7 +493,6 @@ impl Driver {
         // SRV weights need no secret (RFC 2782): the ticket and the clock spread the load.
         let seed = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ Now::read().unix_ms;
         self.supplies.control.spawn(async move {
-            let name = target.host.clone();
             let hops = match resolver {
                 Some(resolver) => resolver
                     .resolve(asked(target), seed)
@@ -457,33 +500,10 @@ impl Driver {
                     .map_err(|e| e.to_string()),
                 None => Err("the system names no name servers".to_owned()),
             };
-            let hops = hops.map(|hops| hops.into_iter().map(hop).collect());
-            inbox.tell(Mail::Resolved { ticket, name, hops });
+            let hops: Hops = hops.map(|hops| hops.into_iter().map(hop).collect());
+            inbox.tell(Mail::Note(Note::Resolved { ticket, hops }));
             drop(place);
         });
-    }
-
-    /// Remembers the name for the certificates of its hops, then tells the shard.
-    fn resolved(&self, now: Now, ticket: u64, name: String, hops: Hops) {
-        let mut names = self.names.borrow_mut();
-        for (_, address) in hops
-            .iter()
-            .flatten()
-            .filter(|(transport, _)| *transport == Transport::Tls)
-        {
-            if names.len() >= NAMES_MAX {
-                names.clear();
-            }
-            names.insert(*address, name.as_str().into());
-        }
-        drop(names);
-        self.note(now, Note::Resolved { ticket, hops });
-    }
-
-    /// The name that the certificate of a TLS hop must have.
-    pub(crate) fn name_of(&self, remote: SocketAddr) -> Box<str> {
-        let known = self.names.borrow().get(&remote).cloned();
-        known.unwrap_or_else(|| remote.ip().to_string().into())
     }
 
     /// Closes a connection, wherever it is.

@@ -5,16 +5,16 @@
 //! asked: appends by the writer's queue, look-ups and pages of the spool by their own
 //! counts, connections by the admission. So the channel needs no second bound.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 use sidetone_sip::endpoint::{ClientId, Transmit};
-use sidetone_sip::flow::{Flow, Transport};
+use sidetone_sip::flow::Flow;
 use tokio::sync::mpsc;
 
 use crate::admission::Admitted;
+use crate::reach::Peer;
 use crate::shard::Note;
 
 /// Mails of [`Inbox::offer`] that may wait.
@@ -25,12 +25,14 @@ pub(crate) enum Mail {
     Note(Note),
     /// To be sent by a connection of this shard, for the shard `from`.
     Transmit { transmit: Transmit, from: u16 },
-    /// What a name leads to.
-    Resolved {
-        ticket: u64,
-        name: String,
-        hops: Result<Vec<(Transport, SocketAddr)>, String>,
+    /// To be sent to a peer, by a connection of this shard or one that it opens.
+    Outward {
+        transmit: Transmit,
+        peer: Peer,
+        from: u16,
     },
+    /// A request of this shard went by that connection.
+    Carried { client: ClientId, connection: u64 },
     /// A transmit for this shard could not be sent by the shard that has the connection.
     Failed(ClientId),
     /// A connection of another shard is gone.

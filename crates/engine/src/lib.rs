@@ -11,15 +11,18 @@ mod admission;
 mod connections;
 mod driver;
 mod inbox;
+mod late;
 mod listeners;
 mod outward;
 mod owners;
+mod reach;
 mod runtime;
 pub mod shard;
 pub mod shared;
 mod websocket;
 
 pub use admission::Admission;
+pub use connections::Patience;
 pub use owners::Owners;
 pub use runtime::{Bound, Counts, Engine, Figures, Listen, Plan, StartError, Supplies};
 pub use shard::{Shard, ShardSettings};

@@ -25,8 +25,6 @@ use crate::driver::Driver;
 use crate::inbox::{Mail, Outlet};
 use crate::shard::Now;
 
-/// How often connections are looked through.
-const SWEEP: Duration = Duration::from_secs(1);
 /// What a peer has to take the answer to what was no SIP.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// A pause where the system refuses to read or accept.
@@ -255,11 +253,12 @@ pub(crate) async fn letters(driver: Rc<Driver>, outlet: Rc<RefCell<Outlet>>) {
 
 /// Looks through the connections, now and then.
 pub(crate) async fn sweep(driver: Rc<Driver>) {
-    let mut tick = tokio::time::interval(SWEEP);
+    let patience = driver.supplies.patience;
+    let mut tick = tokio::time::interval(patience.sweep);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        driver.connections.sweep(Instant::now());
+        driver.connections.sweep(Instant::now(), &patience);
         driver.pump();
     }
 }

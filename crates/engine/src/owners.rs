@@ -7,6 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 
 use sidetone_model::DeviceId;
 
+use crate::reach::Peer;
+
 /// Finds the shard of a message.
 #[derive(Clone, Debug)]
 pub struct Owners {
@@ -40,6 +42,12 @@ impl Owners {
     pub fn of_device(&self, device: DeviceId) -> u16 {
         let at = device.0.rem_euclid(i64::from(self.shards));
         u16::try_from(at).unwrap_or(0)
+    }
+
+    /// The shard that opens connections to a peer, so that there is one for all shards.
+    pub(crate) fn of_peer(&self, peer: &Peer) -> u16 {
+        let hash = self.key.hash_one(peer) % u64::from(self.shards);
+        u16::try_from(hash).unwrap_or(0)
     }
 
     /// The shard of a message as it came; `here` where it names no Call-ID (keep-alives,

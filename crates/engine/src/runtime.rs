@@ -31,11 +31,12 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::admission::Admission;
-use crate::connections::Numbers;
-use crate::driver::{Driver, UdpPort};
+use crate::connections::{Numbers, Patience};
+use crate::driver::{Driver, Shared, UdpPort};
 use crate::inbox::{Inbox, Mail, Outlet};
 use crate::listeners;
 use crate::owners::Owners;
+use crate::reach::Reach;
 use crate::shard::{News, Note, Now, Shard, ShardSettings};
 use crate::shared::Services;
 use crate::websocket::WebSocketDoor;
@@ -93,6 +94,8 @@ pub struct Supplies {
     pub limits: Limits,
     /// Counts connections.
     pub admission: Arc<Admission>,
+    /// What connections are closed for.
+    pub patience: Patience,
     /// What the shell counts.
     pub counts: Counts,
 }
@@ -104,6 +107,8 @@ pub struct Counts {
     pub(crate) overflowed: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// All shards together.
+    pub(crate) ringing: AtomicU64,
     spool_readers: Semaphore,
 }
 
@@ -114,6 +119,7 @@ impl Default for Counts {
             overflowed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            ringing: AtomicU64::new(0),
             spool_readers: Semaphore::new(SPOOL_READERS),
         }
     }
@@ -124,6 +130,8 @@ impl Default for Counts {
 pub struct Figures {
     /// Open connections: TCP, TLS, WebSocket.
     pub connections: u64,
+    /// INVITEs that have had no final answer yet.
+    pub calls_ringing: u64,
     /// Datagrams dropped because their socket took too little.
     pub datagrams_dropped: u64,
     /// Messages dropped because the inbox of their shard was full.
@@ -170,6 +178,7 @@ struct Start {
     owners: Owners,
     numbers: Arc<[Numbers]>,
     inboxes: Arc<[Inbox]>,
+    reach: Arc<Reach>,
     outlet: Outlet,
 }
 
@@ -228,6 +237,7 @@ impl Bound {
         let (inboxes, outlets): (Vec<_>, Vec<_>) = (0..count).map(|_| Inbox::new()).unzip();
         let inboxes: Arc<[Inbox]> = inboxes.into();
         let supplies = Arc::new(supplies);
+        let reach = Arc::<Reach>::default();
         let mut threads = Vec::new();
         for (thread, outlet) in self.threads.into_iter().zip(outlets) {
             let start = Start {
@@ -237,6 +247,7 @@ impl Bound {
                 owners: owners.clone(),
                 numbers: Arc::clone(&numbers),
                 inboxes: Arc::clone(&inboxes),
+                reach: Arc::clone(&reach),
                 outlet,
             };
             // A thread that is gone is seen by `is_running`.
@@ -318,6 +329,7 @@ impl Engine {
         let counts = &self.supplies.counts;
         Figures {
             connections: self.supplies.admission.open() as u64,
+            calls_ringing: counts.ringing.load(Relaxed),
             datagrams_dropped: counts.dropped.load(Relaxed),
             inbox_overflows: counts.overflowed.load(Relaxed),
             connections_refused: counts.refused.load(Relaxed),
@@ -476,15 +488,15 @@ async fn run(index: u16, sockets: Sockets, start: Start) {
         start.seed,
     );
     let outlet = Rc::new(RefCell::new(start.outlet));
-    let driver = Driver::new(
-        index,
-        shard,
-        ports,
-        start.owners,
-        start.numbers,
-        start.inboxes,
-        start.supplies,
-    );
+    let shared = Shared {
+        addresses: sockets.addresses,
+        owners: start.owners,
+        numbers: start.numbers,
+        inboxes: start.inboxes,
+        reach: start.reach,
+        supplies: start.supplies,
+    };
+    let driver = Driver::new(index, shard, ports, shared);
     begin(&driver, streams);
     tracing::debug!(index, "shard runs");
     while let Err(error) =

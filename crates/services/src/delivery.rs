@@ -18,6 +18,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use sidetone_model::{DeviceId, MessageId, StoredMessage};
+use smallvec::SmallVec;
 
 use held::Held;
 use queue::{Queue, State};
@@ -39,6 +40,8 @@ struct Flight {
     device: DeviceId,
     /// Copies without an end.
     open: usize,
+    /// Where copies went.
+    ways: SmallVec<[u64; 2]>,
     failure: Failure,
 }
 
@@ -90,10 +93,25 @@ impl Deliveries {
     }
 
     /// The device has registered: everything that it has yet to get is tried now, also what
-    /// it could not take before.
+    /// it could not take before. What is under way goes to its new bindings, too: the old ones
+    /// may never answer.
     pub fn wake(&mut self, now_ms: u64, device: DeviceId) {
         self.revive(device, true);
+        self.send_on(device);
         self.go_on(now_ms, device);
+    }
+
+    fn send_on(&mut self, device: DeviceId) {
+        let Some(queue) = self.queues.get(&device) else {
+            return;
+        };
+        if let (State::Flight { attempt }, Some(message)) = (queue.state, queue.messages.front()) {
+            self.steps.push_back(Step::Send {
+                attempt,
+                device,
+                message: Arc::clone(message),
+            });
+        }
     }
 
     /// The device has refreshed its registration: what waits for another try is tried now.
@@ -168,14 +186,28 @@ impl Deliveries {
         }
     }
 
-    /// How many copies of a [`Step::Send`] are under way; none when the device has no binding.
-    pub fn sending(&mut self, attempt: u64, copies: usize) {
-        if copies > 0 {
-            if let Some(flight) = self.flights.get_mut(&attempt) {
-                flight.open = copies;
-            }
-            return;
+    /// By which ways, which stand for bindings, copies of a [`Step::Send`] are to go; gives
+    /// those by which none has gone yet. A device without a binding is given none.
+    pub fn sending(&mut self, attempt: u64, ways: &[u64]) -> SmallVec<[u64; 2]> {
+        let Some(flight) = self.flights.get_mut(&attempt) else {
+            return SmallVec::new();
+        };
+        let first = flight.ways.is_empty();
+        let new: SmallVec<[u64; 2]> = ways
+            .iter()
+            .copied()
+            .filter(|way| !flight.ways.contains(way))
+            .collect();
+        flight.ways.extend_from_slice(&new);
+        match (first, new.len()) {
+            (true, 0) => self.nowhere(attempt),
+            (true, copies) => flight.open = copies,
+            (false, copies) => flight.open += copies,
         }
+        new
+    }
+
+    fn nowhere(&mut self, attempt: u64) {
         let Some(flight) = self.flights.remove(&attempt) else {
             return;
         };
@@ -292,6 +324,7 @@ impl Deliveries {
         let flight = Flight {
             device,
             open: 1,
+            ways: SmallVec::new(),
             failure: Failure::Unable,
         };
         self.flights.insert(attempt, flight);

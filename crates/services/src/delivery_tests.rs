@@ -57,7 +57,7 @@ fn under_way() -> (Deliveries, u64) {
     deliveries.appended(0, PHONE, Arc::new(message(1)), false);
     let (attempt, id) = send(&mut deliveries);
     assert_eq!(id, 1);
-    deliveries.sending(attempt, 1);
+    deliveries.sending(attempt, &[1]);
     deliveries.appended(0, PHONE, Arc::new(message(2)), false);
     assert_eq!(steps(&mut deliveries), []);
     (deliveries, attempt)
@@ -89,7 +89,7 @@ fn the_first_message_for_a_phone_is_sent_without_a_look_into_the_store() {
     deliveries.appended(0, PHONE, Arc::new(message(7)), true);
     let (attempt, id) = send(&mut deliveries);
     assert_eq!(id, 7);
-    deliveries.sending(attempt, 1);
+    deliveries.sending(attempt, &[1]);
     deliveries.answered(10, attempt, 200);
     let (device, message) = (PHONE, MessageId(7));
     assert_eq!(
@@ -102,11 +102,29 @@ fn the_first_message_for_a_phone_is_sent_without_a_look_into_the_store() {
 }
 
 #[test]
+fn what_is_under_way_goes_to_a_binding_that_comes_meanwhile() {
+    let (mut deliveries, attempt) = under_way();
+    deliveries.wake(5, PHONE);
+    let (again, id) = send(&mut deliveries);
+    assert_eq!((again, id), (attempt, 1));
+    let new = deliveries.sending(attempt, &[1, 2]);
+    assert_eq!(new.as_slice(), [2], "the old one has its copy");
+    // The old binding never answers.
+    deliveries.answered(6, attempt, 200);
+    let all = steps(&mut deliveries);
+    assert!(matches!(&all[0], Step::Delivered { message, .. } if *message == MessageId(1)));
+    deliveries.failed(7, attempt);
+    assert_eq!(steps(&mut deliveries), []);
+    // An attempt that has ended is not begun again.
+    assert!(deliveries.sending(attempt, &[3]).is_empty());
+}
+
+#[test]
 fn one_binding_that_answers_is_enough() {
     let mut deliveries = ready();
     deliveries.appended(0, PHONE, Arc::new(message(1)), false);
     let (attempt, _) = send(&mut deliveries);
-    deliveries.sending(attempt, 3);
+    deliveries.sending(attempt, &[1, 2, 3]);
     deliveries.failed(1, attempt);
     deliveries.answered(2, attempt, 480);
     assert_eq!(steps(&mut deliveries), []);
@@ -156,6 +174,9 @@ fn a_registration_ends_the_wait() {
 fn a_registration_during_an_attempt_is_worth_one_more() {
     let (mut deliveries, attempt) = under_way();
     deliveries.wake(100, PHONE);
+    let (again, _) = send(&mut deliveries);
+    let new = deliveries.sending(again, &[1]);
+    assert!(again == attempt && new.is_empty(), "no second copy");
     assert_eq!(steps(&mut deliveries), [], "the answer may still come");
     deliveries.failed(200, attempt);
     let (attempt, id) = send(&mut deliveries);
@@ -196,7 +217,7 @@ fn a_phone_that_left_costs_nothing_until_it_is_back() {
     let mut deliveries = ready();
     deliveries.appended(0, PHONE, Arc::new(message(5)), false);
     let (attempt, _) = send(&mut deliveries);
-    deliveries.sending(attempt, 0);
+    deliveries.sending(attempt, &[]);
     for id in 6..100 {
         deliveries.appended(0, PHONE, Arc::new(message(id)), false);
     }
@@ -439,13 +460,14 @@ impl World {
                         "sent again after 2xx: {id}"
                     );
                     let copies = if self.registered[&device] {
-                        1 + usize::from(self.roll(3) == 0)
+                        1 + u64::from(self.roll(3) == 0)
                     } else {
                         0
                     };
-                    self.deliveries.sending(attempt, copies);
-                    if copies > 0 {
-                        self.flights.insert(attempt, (device, id, copies));
+                    let ways: Vec<u64> = (0..copies).collect();
+                    let new = self.deliveries.sending(attempt, &ways).len();
+                    if new > 0 {
+                        self.flights.entry(attempt).or_insert((device, id, 0)).2 += new;
                     }
                 }
             }

@@ -7,6 +7,7 @@ mod addresses;
 mod chores;
 mod metrics;
 mod running;
+mod signals;
 mod web;
 
 use crate::cli::Failure;
@@ -16,7 +17,9 @@ use addresses::Advertised;
 use chores::Follower;
 use running::Running;
 use sidetone_engine::shared::{self, Counters, Waiting};
-use sidetone_engine::{Admission, Bound, Counts, Listen, Plan, Services, ShardSettings, Supplies};
+use sidetone_engine::{
+    Admission, Bound, Counts, Listen, Patience, Plan, Services, ShardSettings, Supplies,
+};
 use sidetone_model::{AddressOfRecord, Binding, DeviceId};
 use sidetone_services::{
     Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy,
@@ -25,6 +28,7 @@ use sidetone_sip::{Limits, TokenKey, Transport};
 use sidetone_store::{DataLock, Store, StoreError, Writer, WriterOptions};
 use sidetone_transport::dns::{Abilities, Resolver};
 use sidetone_transport::tls::{ClientTls, ServerTls};
+use signals::Signals;
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
@@ -54,11 +58,13 @@ pub(crate) fn serve(config: &Config, data: &Path) -> Result<(), Failure> {
 
 async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let started = Instant::now();
+    let mut signals = Signals::register()?;
     let lock = DataLock::acquire(data)?;
     raise_limits(config);
     let store = Store::open(&config.store.url, data).await?;
     let options = WriterOptions {
         queue: config.store.queue,
+        bindings_delay: chores::COLLECT,
         ..WriterOptions::default()
     };
     let writer = store.start_writer(options).await?;
@@ -101,7 +107,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let tasks = begin_tasks(&running, data)?;
     announce(&store, portal, &listeners).await?;
     tracing::info!(data = %data.display(), took_ms = started.elapsed().as_millis(), "ready");
-    let outcome = until_the_end(&running).await;
+    let outcome = until_the_end(&running, &mut signals).await;
     tracing::info!("stopping");
     // Nobody listens any more where the web has ended by itself.
     let _ = close.send(true);
@@ -305,6 +311,7 @@ fn supplies(
             config.limits.connections,
             config.limits.connections_per_source,
         )),
+        patience: Patience::default(),
         counts: Counts::default(),
     })
 }
@@ -344,16 +351,11 @@ async fn announce(
 }
 
 /// Waits for a signal, or for the end of a thread that must not end.
-async fn until_the_end(running: &Running) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failed = |e: std::io::Error| Failure::new(format!("cannot wait for signals: {e}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+async fn until_the_end(running: &Running, signals: &mut Signals) -> Result<(), Failure> {
     let mut watch = tokio::time::interval(WATCH);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = signals.stop() => return Ok(()),
             _ = watch.tick() => {}
         }
         if !running.engine.is_running() {

@@ -5,7 +5,7 @@
 //!
 //! *Invariant*: what is sent goes through `transmits` in order; a transaction that is gone is never found again.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,8 @@ struct ClientEntry {
     user: u64,
     /// The CANCEL of this INVITE, which has the same branch (RFC 3261 §9.1).
     cancel: Option<ClientId>,
+    /// The connection that the request went by, as far as it is known; else 0.
+    carrier: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -156,6 +158,8 @@ pub struct Endpoint {
     by_key: HashMap<u128, Id, BuildHasherDefault<KeyHasher>>,
     /// Merge keys of the server transactions that have one.
     merging: HashSet<u128, BuildHasherDefault<KeyHasher>>,
+    /// Client transactions by their connection: many of them close at once when a network goes away.
+    by_carrier: BTreeSet<(u64, u64)>,
     timers: Timers<Owner>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
@@ -177,6 +181,7 @@ impl Endpoint {
             clients: Slab::default(),
             by_key: HashMap::default(),
             merging: HashSet::default(),
+            by_carrier: BTreeSet::new(),
             timers: Timers::new(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -369,8 +374,12 @@ impl Endpoint {
             request: Bytes::new(),
             user,
             cancel: None,
+            carrier: 0,
         };
         let id = self.clients.insert(entry);
+        if flow.is_connection() {
+            self.carried(ClientId(id), flow.connection);
+        }
         let request = build(&ClientBranch { id, secret }.to_string());
         if let Some(entry) = self.clients.get_mut(id) {
             entry.request = request;
@@ -443,9 +452,38 @@ impl Endpoint {
         self.drive_client(now, client.0, ClientInput::TransportFailed, None);
     }
 
+    /// The request went by this connection, which was found or opened for it.
+    pub fn carried(&mut self, client: ClientId, connection: u64) {
+        let Some(entry) = self.clients.get_mut(client.0) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.carrier, connection);
+        self.by_carrier.remove(&(before, client.0.to_bits()));
+        self.by_carrier.insert((connection, client.0.to_bits()));
+    }
+
+    /// A connection is gone: what was asked over it is not answered any more (RFC 3261 §16.9, §18.4).
+    pub fn connection_closed(&mut self, now: Instant, connection: u64) {
+        let over = self
+            .by_carrier
+            .range((connection, 0)..=(connection, u64::MAX));
+        let over: Vec<Id> = over.map(|(_, client)| Id::from_bits(*client)).collect();
+        for id in over {
+            self.drive_client(now, id, ClientInput::ConnectionLost, None);
+        }
+    }
+
     /// Ends a client transaction for which nobody waits any more: cancelled, and never answered (RFC 3261 §9.1).
     pub fn abandon_client(&mut self, client: ClientId) {
-        self.clients.remove(client.0);
+        self.remove_client(client.0);
+    }
+
+    fn remove_client(&mut self, id: Id) {
+        if let Some(entry) = self.clients.remove(id)
+            && entry.carrier != 0
+        {
+            self.by_carrier.remove(&(entry.carrier, id.to_bits()));
+        }
     }
 
     /// Ends a server transaction without an answer (RFC 4320 §4.2).
@@ -626,7 +664,7 @@ impl Endpoint {
             self.start(now, Duration::ZERO, Owner::Client(id, Timer::K));
             self.start(now, Duration::ZERO, Owner::Client(id, Timer::D));
         } else {
-            self.clients.remove(id);
+            self.remove_client(id);
         }
     }
 

@@ -101,6 +101,9 @@ impl Transport {
     }
 }
 
+/// Marks numbers that are no connection's.
+const TO_BE_OPENED: u64 = 1 << 63;
+
 /// One way to one peer: of an open connection, or a datagram socket and an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
@@ -108,7 +111,8 @@ pub struct Flow {
     pub transport: Transport,
     /// The number of our listener.
     pub listener: u16,
-    /// The connection; 0 for UDP, and for a stream to which a connection is to be found or opened.
+    /// The connection; 0 for UDP, and for a stream to which a connection is to be found or opened. Numbers with the
+    /// highest bit are of those, too: they say by which name the peer was found ([`Flow::to_peer`]).
     pub connection: u64,
     /// The other end.
     pub remote: SocketAddr,
@@ -124,6 +128,28 @@ impl Flow {
             connection: 0,
             remote,
         }
+    }
+
+    /// A hop whose host has a name, which its certificate has to prove (RFC 5922 §4). What the number stands for only
+    /// the sockets' owner knows.
+    #[must_use]
+    pub fn to_peer(transport: Transport, listener: u16, remote: SocketAddr, name: u64) -> Self {
+        Self {
+            connection: name | TO_BE_OPENED,
+            ..Self::to(transport, listener, remote)
+        }
+    }
+
+    /// The number of the peer's name, where it was given one.
+    #[must_use]
+    pub fn peer_name(&self) -> Option<u64> {
+        (self.connection & TO_BE_OPENED != 0).then_some(self.connection & !TO_BE_OPENED)
+    }
+
+    /// Whether the flow is one particular connection; else one to its address is found, or opened.
+    #[must_use]
+    pub fn is_connection(&self) -> bool {
+        self.connection != 0 && self.peer_name().is_none()
     }
 
     /// As a token's content (RFC 5626 §5.2).

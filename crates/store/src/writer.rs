@@ -123,7 +123,9 @@ impl Store {
     pub async fn start_writer(&self, options: WriterOptions) -> Result<Writer, StoreError> {
         let (queue, work) = mpsc::channel(options.queue.max(1));
         let counters = Arc::new(Counters::default());
-        let task = Task::new(self.clone(), work, Arc::clone(&counters), options).await?;
+        let mut task = Task::new(self.clone(), work, Arc::clone(&counters), options).await?;
+        // What the last run left unfinished is mended before anybody asks what is pending.
+        task.sweep().await;
         // Alone on its runtime: waking it wakes nobody else, and parks cost no epoll.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -32,4 +32,4 @@ pub use setup::{new_setup_token, token_hash};
 pub use state::{Settings, State, Web, router};
 pub use store_accounts::{StoreAccounts, setup_token, token_seed};
 pub use tokens::{Claims, Tokens};
-pub use websocket::{Closed, Inbound, Peer, SipOverWebSocket};
+pub use websocket::{Closed, Inbound, Patience, Peer, SipOverWebSocket};

@@ -16,7 +16,7 @@ use crate::accounts::Accounts;
 use crate::attempts::Attempts;
 use crate::health::{Metrics, Readiness};
 use crate::tokens::Tokens;
-use crate::websocket::SipOverWebSocket;
+use crate::websocket::{Patience, SipOverWebSocket};
 use crate::{auth, health, openapi, page, reset, security_headers, setup, websocket};
 
 /// The largest request body, in bytes: everything here is a short form.
@@ -35,6 +35,8 @@ pub struct Settings {
     pub metrics_anywhere: bool,
     /// The longest SIP message over WebSocket, in bytes.
     pub message_bytes: usize,
+    /// What a WebSocket is closed for.
+    pub patience: Patience,
 }
 
 impl Default for Settings {
@@ -44,6 +46,7 @@ impl Default for Settings {
             origins: Vec::new(),
             metrics_anywhere: false,
             message_bytes: 80 * 1024,
+            patience: Patience::default(),
         }
     }
 }

@@ -22,12 +22,27 @@ use crate::state::State;
 
 /// Messages that may wait for a slow browser.
 const OUTGOING: usize = 64;
-/// How often a ping goes out (RFC 6455 §5.5.2).
-const PING: Duration = Duration::from_secs(25);
-/// A peer that sent nothing for this long, not even a pong, is gone.
-const SILENCE: Duration = Duration::from_secs(80);
-/// A peer that takes nothing for this long is gone.
-const STUCK: Duration = Duration::from_secs(10);
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How often a ping goes out (RFC 6455 §5.5.2).
+    pub ping: Duration,
+    /// A peer that sent nothing for this long, not even a pong, is gone.
+    pub silence: Duration,
+    /// A peer that takes nothing for this long is gone.
+    pub stuck: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            ping: Duration::from_secs(25),
+            silence: Duration::from_secs(80),
+            stuck: Duration::from_secs(10),
+        }
+    }
+}
 
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,17 +147,19 @@ async fn carry(socket: WebSocket, state: State, peer: Peer) {
     let (sender, outgoing) = mpsc::channel(OUTGOING);
     let inbound = state.web.sip.connect(peer, sender);
     let closing = state.web.closing.clone();
+    let patience = state.web.settings.patience;
     let mut connection = Connection {
         socket,
         inbound,
         outgoing,
         closing,
+        patience,
         heard: Instant::now(),
     };
     let why = connection.run().await;
     tracing::debug!(remote = %peer.remote, why, "websocket closed");
     // The far end learns that this was on purpose; whether it listens is its affair.
-    let _ = timeout(STUCK, connection.socket.close()).await;
+    let _ = timeout(patience.stuck, connection.socket.close()).await;
 }
 
 struct Connection {
@@ -150,6 +167,7 @@ struct Connection {
     inbound: Box<dyn Inbound>,
     outgoing: mpsc::Receiver<Bytes>,
     closing: watch::Receiver<bool>,
+    patience: Patience,
     heard: Instant,
 }
 
@@ -162,7 +180,7 @@ enum Event {
 
 impl Connection {
     async fn run(&mut self) -> &'static str {
-        let mut ping = interval(PING);
+        let mut ping = interval(self.patience.ping);
         ping.reset();
         loop {
             let event = tokio::select! {
@@ -213,14 +231,14 @@ impl Connection {
     }
 
     async fn ping(&mut self) -> Result<(), &'static str> {
-        if self.heard.elapsed() > SILENCE {
+        if self.heard.elapsed() > self.patience.silence {
             return Err("the peer is silent");
         }
         self.send(Message::Ping(Bytes::new())).await
     }
 
     async fn send(&mut self, message: Message) -> Result<(), &'static str> {
-        match timeout(STUCK, self.socket.send(message)).await {
+        match timeout(self.patience.stuck, self.socket.send(message)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err("the peer left"),
             Err(_) => Err("the peer takes nothing"),

@@ -10,13 +10,15 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Response};
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use sidetone_web::{Bounds, Listeners};
+use sidetone_web::{Bounds, Listeners, Patience};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 use world::World;
@@ -32,7 +34,11 @@ struct Running {
 }
 
 async fn run(bounds: Bounds) -> Running {
-    let world = World::new().await;
+    run_with(bounds, Patience::default()).await
+}
+
+async fn run_with(bounds: Bounds, patience: Patience) -> Running {
+    let world = World::with(patience).await;
     let listen = || TcpListener::bind("127.0.0.1:0");
     let (http, https) = (listen().await.expect("bind"), listen().await.expect("bind"));
     let addresses = (
@@ -155,15 +161,110 @@ async fn text_and_binary_pass_and_an_end_is_noticed() {
 async fn too_large_a_message_ends_the_connection() {
     let server = run(Bounds::default()).await;
     let (mut line, _) = dial(server.http, Some("sip"), None).await.expect("upgrade");
-    line.send(Message::binary(vec![b'x'; 64 * 1024]))
+    let largest = sidetone_web::Settings::default().message_bytes;
+    line.send(Message::binary(vec![b'x'; largest]))
         .await
         .expect("send");
-    assert_eq!(heard(&mut line).await.len(), 64 * 1024);
-    let _ = line.send(Message::binary(vec![b'x'; 64 * 1024 + 1])).await;
+    assert_eq!(heard(&mut line).await.len(), largest);
+    let _ = line.send(Message::binary(vec![b'x'; largest + 1])).await;
     let end = timeout(Duration::from_secs(5), line.next())
         .await
         .expect("in time");
     assert!(!matches!(end, Some(Ok(Message::Binary(_)))));
+}
+
+fn fragment(text: &'static str, kind: Data, last: bool) -> Message {
+    Message::Frame(Frame::message(text, OpCode::Data(kind), last))
+}
+
+#[tokio::test]
+async fn fragments_are_one_message_and_a_ping_may_come_between() {
+    let server = run(Bounds::default()).await;
+    let (mut line, _) = dial(server.http, Some("sip"), None).await.expect("upgrade");
+    for message in [
+        fragment("OPTIONS ", Data::Text, false),
+        Message::Ping("between".into()),
+        fragment("sip:", Data::Continue, false),
+        fragment("x", Data::Continue, true),
+    ] {
+        line.send(message).await.expect("send");
+    }
+    assert_eq!(heard(&mut line).await, Message::Pong("between".into()));
+    assert_eq!(heard(&mut line).await, Message::text("OPTIONS sip:x"));
+}
+
+#[tokio::test]
+async fn fragments_without_end_are_bounded() {
+    let server = run(Bounds::default()).await;
+    let (mut line, _) = dial(server.http, Some("sip"), None).await.expect("upgrade");
+    let piece = "x".repeat(16 * 1024).leak();
+    let mut sent = 0;
+    let mut kind = Data::Text;
+    while sent < 64 && line.send(fragment(piece, kind, false)).await.is_ok() {
+        kind = Data::Continue;
+        sent += 1;
+    }
+    let end = timeout(Duration::from_secs(5), line.next()).await;
+    let end = end.expect("closed");
+    assert!(!matches!(end, Some(Ok(Message::Text(_)))), "{end:?}");
+}
+
+#[tokio::test]
+async fn text_that_is_no_text_ends_the_connection() {
+    let server = run(Bounds::default()).await;
+    let (mut line, _) = dial(server.http, Some("sip"), None).await.expect("upgrade");
+    let broken: &'static [u8] = b"OPTIONS \xff";
+    let frame = Frame::message(broken, OpCode::Data(Data::Text), true);
+    line.send(Message::Frame(frame)).await.expect("send");
+    let end = timeout(Duration::from_secs(5), line.next()).await;
+    let end = end.expect("closed");
+    assert!(
+        !matches!(end, Some(Ok(Message::Text(_) | Message::Binary(_)))),
+        "{end:?}"
+    );
+}
+
+#[tokio::test]
+async fn pings_keep_a_quiet_line_open_and_silence_ends_it() {
+    let patience = Patience {
+        ping: Duration::from_millis(25),
+        silence: Duration::from_secs(1),
+        ..Patience::default()
+    };
+    let server = run_with(Bounds::default(), patience).await;
+    let (mut line, _) = dial(server.http, Some("sip"), None).await.expect("upgrade");
+    // Whoever reads answers pings, for longer than silence may last.
+    let began = std::time::Instant::now();
+    while began.elapsed() < patience.silence * 3 / 2 {
+        assert_eq!(heard(&mut line).await, Message::Ping("".into()));
+    }
+    // Nobody reads any more, so nobody answers.
+    let gone = async {
+        while server.world.sip.open.load(Ordering::SeqCst) != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("the line was dropped");
+}
+
+#[tokio::test]
+async fn a_close_is_answered_and_the_line_dropped() {
+    let server = run(Bounds::default()).await;
+    let (mut line, _) = dial(server.http, Some("sip"), None).await.expect("upgrade");
+    line.send(Message::text("here")).await.expect("send");
+    assert_eq!(heard(&mut line).await, Message::text("here"));
+    line.close(None).await.expect("close");
+    assert!(matches!(heard(&mut line).await, Message::Close(_)));
+    let gone = async {
+        while server.world.sip.open.load(Ordering::SeqCst) != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(5), gone)
+        .await
+        .expect("the line was dropped");
 }
 
 #[tokio::test]

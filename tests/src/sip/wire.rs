@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use super::Message;
+use crate::certificate::Files;
 
 pub struct Wire {
     kind: Kind,
@@ -24,6 +27,8 @@ enum Kind {
     Udp(UdpSocket),
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// The server connected to us.
+    TlsAccepted(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
 /// What came in.
@@ -88,6 +93,40 @@ impl Wire {
         }
     }
 
+    /// A connection that the server opened.
+    pub fn accepted(stream: TcpStream) -> Wire {
+        Wire::from_stream(stream, Kind::Tcp)
+    }
+
+    /// A TLS connection that the server opened; fails as the handshake does.
+    pub fn accepted_tls(mut stream: TcpStream, files: &Files) -> std::io::Result<Wire> {
+        let chain = CertificateDer::pem_file_iter(&files.chain).expect("a chain");
+        let chain = chain.map(|one| one.expect("a certificate")).collect();
+        let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("TLS");
+        let mut tls = ServerConnection::new(Arc::new(config)).expect("TLS");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(Wire::from_stream(stream, |stream| {
+            Kind::TlsAccepted(Box::new(StreamOwned::new(tls, stream)))
+        }))
+    }
+
+    fn from_stream(stream: TcpStream, kind: impl FnOnce(TcpStream) -> Kind) -> Wire {
+        stream.set_nodelay(true).expect("no delay");
+        Wire {
+            local: stream.local_addr().expect("address"),
+            server: stream.peer_addr().expect("address"),
+            kind: kind(stream),
+            buffer: Vec::new(),
+            closed: false,
+        }
+    }
+
     pub fn local(&self) -> SocketAddr {
         self.local
     }
@@ -105,7 +144,7 @@ impl Wire {
         match self.kind {
             Kind::Udp(_) => "UDP",
             Kind::Tcp(_) => "TCP",
-            Kind::Tls(_) => "TLS",
+            Kind::Tls(_) | Kind::TlsAccepted(_) => "TLS",
         }
     }
 
@@ -114,10 +153,8 @@ impl Wire {
         match &mut self.kind {
             Kind::Udp(socket) => socket.send(bytes).is_ok(),
             Kind::Tcp(stream) => stream.write_all(bytes).is_ok(),
-            Kind::Tls(stream) => stream
-                .write_all(bytes)
-                .and_then(|()| stream.flush())
-                .is_ok(),
+            Kind::Tls(stream) => written(stream, bytes),
+            Kind::TlsAccepted(stream) => written(stream, bytes),
         }
     }
 
@@ -170,6 +207,10 @@ impl Wire {
                 stream.sock.set_read_timeout(Some(left)).expect("a timeout");
                 stream.read(chunk)
             }
+            Kind::TlsAccepted(stream) => {
+                stream.sock.set_read_timeout(Some(left)).expect("a timeout");
+                stream.read(chunk)
+            }
         };
         match result {
             Ok(n) => Some(n),
@@ -208,4 +249,11 @@ impl Wire {
         let bytes: Vec<u8> = self.buffer.drain(..whole).collect();
         Message::parse(&bytes).map(Incoming::Message)
     }
+}
+
+fn written(stream: &mut impl Write, bytes: &[u8]) -> bool {
+    stream
+        .write_all(bytes)
+        .and_then(|()| stream.flush())
+        .is_ok()
 }

@@ -70,11 +70,18 @@ impl Shard {
             std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
         );
         let copies = bindings.iter().filter(|binding| binding.device == device);
-        let copies: smallvec::SmallVec<[(&Binding, Flow); 2]> = copies
-            .filter_map(|binding| Some((binding, self.flow_to(binding, incoming)?.0)))
+        let copies: smallvec::SmallVec<[(u64, &Binding, Flow); 2]> = copies
+            .filter_map(|binding| {
+                let flow = self.flow_to(binding, incoming)?.0;
+                Some((self.way(binding, flow), binding, flow))
+            })
             .collect();
-        self.deliveries.sending(attempt, copies.len());
-        for (binding, flow) in copies {
+        let ways: smallvec::SmallVec<[u64; 2]> = copies.iter().map(|(way, ..)| *way).collect();
+        let ways = self.deliveries.sending(attempt, &ways);
+        for (way, binding, flow) in copies {
+            if !ways.contains(&way) {
+                continue;
+            }
             let services = Arc::clone(&self.services);
             let sent_by = services.locals.sent_by(&flow);
             let user = Own::Delivery(attempt).user();
@@ -83,6 +90,17 @@ impl Shard {
                     copy_for(binding, device, message, &via(&flow, sent_by, branch))
                 });
         }
+    }
+
+    /// Stands for a binding and the way to it.
+    fn way(&self, binding: &Binding, flow: Flow) -> u64 {
+        let remote = flow.remote.to_string();
+        let connection = flow.connection.to_be_bytes();
+        let contact = binding.contact().as_bytes();
+        let hash = self
+            .endpoint
+            .digest(&[contact, remote.as_bytes(), &connection, b"way"]);
+        u64::try_from(hash >> 64).unwrap_or_default()
     }
 
     /// A device answered a message.

@@ -133,6 +133,7 @@ impl Shard {
         let answer = self.answer(unstored.flow, &unstored.request, status, "", &[]);
         self.endpoint
             .respond(now.instant, unstored.server, status, answer);
+        let account = unstored.message.account;
         let message = Arc::new(StoredMessage {
             id,
             from: unstored.message.from,
@@ -142,6 +143,15 @@ impl Shard {
             headers: unstored.message.headers,
             body: unstored.message.body,
         });
+        if unstored.devices.is_empty() {
+            // It may have got its first device meanwhile, which the store has given the message.
+            for device in self.services.directory.devices(account) {
+                self.services.waiting.add(device);
+                let message = Arc::clone(&message);
+                let first = false;
+                self.wake_everywhere(device, News::Stored { message, first });
+            }
+        }
         for device in unstored.devices {
             let first = self.services.waiting.add(device);
             let message = Arc::clone(&message);

@@ -8,6 +8,7 @@
 mod deliver;
 mod events;
 mod message;
+mod names;
 mod own;
 mod register;
 mod request;
@@ -223,6 +224,7 @@ pub struct Shard {
     events: RegEvents,
     unstored: HashMap<u64, Unstored>,
     parked: HashMap<u64, Parked>,
+    names: names::Names,
     wants: VecDeque<Want>,
     tickets: u64,
 }
@@ -243,6 +245,7 @@ impl Shard {
             events,
             unstored: HashMap::new(),
             parked: HashMap::new(),
+            names: names::Names::default(),
             wants: VecDeque::new(),
             tickets: 0,
         }
@@ -341,7 +344,20 @@ impl Shard {
         for address in self.services.location.remove_flow(flow.connection) {
             self.registration_changed(now, &address, Removal::Deactivated);
         }
+        self.endpoint
+            .connection_closed(now.instant, flow.connection);
         self.settle(now);
+    }
+
+    /// The name that the peer of this flow has to prove, where it was found by one.
+    #[must_use]
+    pub fn peer_name(&self, flow: &Flow) -> Option<Arc<str>> {
+        self.names.get(flow.peer_name()?)
+    }
+
+    /// A request went by this connection, which was found or opened for it.
+    pub fn carried(&mut self, client: ClientId, connection: u64) {
+        self.endpoint.carried(client, connection);
     }
 
     /// A message of a client transaction could not be sent.
@@ -441,6 +457,12 @@ impl Shard {
     #[must_use]
     pub fn contexts(&self) -> usize {
         self.proxy.len()
+    }
+
+    /// Calls that have had no final answer yet.
+    #[must_use]
+    pub fn calls_ringing(&self) -> usize {
+        self.proxy.ringing()
     }
 
     fn ticket(&mut self) -> u64 {

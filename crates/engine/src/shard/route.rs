@@ -30,6 +30,8 @@ pub(super) struct Parked {
     transport_from: Flow,
     request: Message,
     uri: String,
+    /// What is looked up.
+    host: String,
 }
 
 /// What is known of a forward before its targets are.
@@ -196,6 +198,25 @@ impl Shard {
             },
             remote,
         )
+    }
+
+    /// A hop that was found by a name: over TLS its certificate has to prove that name, and not the one that SRV led
+    /// to (RFC 5922 §4).
+    fn named_hop(
+        &mut self,
+        name: &str,
+        transport: Transport,
+        remote: SocketAddr,
+        incoming: Flow,
+    ) -> Flow {
+        let hop = self.hop(transport, remote, incoming);
+        if transport != Transport::Tls {
+            return hop;
+        }
+        let hash = self.endpoint.digest(&[name.as_bytes(), b"peer"]);
+        let number = u64::try_from(hash >> 65).unwrap_or_default();
+        self.names.remember(number, name);
+        Flow::to_peer(hop.transport, hop.listener, hop.remote, number)
     }
 
     /// A request for a local user.
@@ -451,6 +472,7 @@ impl Shard {
             return;
         };
         let ticket = self.ticket();
+        let host = target.host.clone();
         self.want(Want::Resolve { target, ticket });
         let uri = request.request_uri().to_owned();
         let parked = Parked {
@@ -459,6 +481,7 @@ impl Shard {
             transport_from: flow,
             request: request.clone(),
             uri,
+            host,
         };
         self.parked.insert(ticket, parked);
     }
@@ -481,7 +504,7 @@ impl Shard {
         let targets = hops.iter().take(4).map(|(transport, remote)| Target {
             uri: parked.uri.clone(),
             routes: Vec::new(),
-            flow: self.hop(*transport, *remote, incoming),
+            flow: self.named_hop(&parked.host, *transport, *remote, incoming),
             q: 1000,
             record: false,
             group: Some("dns".into()),

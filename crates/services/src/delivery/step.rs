@@ -39,8 +39,8 @@ pub enum Step {
         /// The first one is greater.
         after: MessageId,
     },
-    /// Send one copy to each of the device's bindings: first tell [`super::Deliveries::sending`]
-    /// how many, then the end of each.
+    /// Send one copy to each of the device's bindings that has none of this attempt yet:
+    /// [`super::Deliveries::sending`] says which; then tell the end of each.
     Send {
         /// Names this attempt; less than 2^48.
         attempt: u64,

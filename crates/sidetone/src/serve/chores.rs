@@ -15,8 +15,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// How often a part of the bindings is swept.
 const SWEEP: Duration = Duration::from_millis(250);
-/// Sweeps between two writes of bindings and looks at the directory.
+/// Sweeps between two writes of bindings.
 const SWEEPS_A_WRITE: u32 = 3;
+/// For how long the writer then collects them: both together are less than the second after
+/// which a binding survives a crash.
+pub(super) const COLLECT: Duration = Duration::from_millis(50);
+/// Sweeps between two looks at the directory.
+const SWEEPS_A_LOOK: u32 = 4;
 /// Sweeps between two looks at rate limits.
 const SWEEPS_A_LIMIT: u32 = 40;
 /// Addresses in one piece of the writer's work.
@@ -70,17 +75,31 @@ impl Follower {
             .filter(|_| running)
             .filter_map(|change| self.forget(change))
             .collect();
+        let added: Vec<(DeviceId, AccountId)> = changes.iter().filter_map(added_device).collect();
         if running {
             // A first device is given what was kept for its account. Noted before anybody can send to it: a message
             // that were the first for it would be delivered ahead of them.
-            for device in changes.iter().filter_map(added_device) {
-                self.services.waiting.add(device);
+            for (device, _) in &added {
+                self.services.waiting.add(*device);
             }
         }
         self.services.directory.apply(changes);
         ended.into_iter().for_each(|ended| self.tell(ended));
+        if let Some(engine) = &self.engine {
+            let registered = added.iter().filter(|added| self.is_registered(**added));
+            registered.for_each(|(device, _)| engine.wake(*device));
+        }
         *at = latest;
         Ok(())
+    }
+
+    fn is_registered(&self, (device, account): (DeviceId, AccountId)) -> bool {
+        let Some(address) = self.services.address_of(account) else {
+            return false;
+        };
+        let now_ms = crate::cli::now_ms();
+        let bindings = self.services.location.lookup(&address, now_ms);
+        bindings.iter().any(|binding| binding.device == device)
     }
 
     /// Ends the registrations of what is gone or disabled.
@@ -132,9 +151,9 @@ impl Follower {
     }
 }
 
-fn added_device(change: &DirectoryChange) -> Option<DeviceId> {
+fn added_device(change: &DirectoryChange) -> Option<(DeviceId, AccountId)> {
     match change {
-        DirectoryChange::Device(device) => Some(device.id),
+        DirectoryChange::Device(device) => Some((device.id, device.account)),
         _ => None,
     }
 }
@@ -168,9 +187,11 @@ pub(super) async fn run(running: Arc<super::running::Running>) {
         services.location.expire(crate::cli::now_ms());
         if turn % SWEEPS_A_WRITE == 0 {
             write_bindings(services, &running.writer);
-            if let Err(error) = running.follower.step().await {
-                tracing::warn!(%error, "the directory could not be read");
-            }
+        }
+        if turn % SWEEPS_A_LOOK == 0
+            && let Err(error) = running.follower.step().await
+        {
+            tracing::warn!(%error, "the directory could not be read");
         }
         if turn % SWEEPS_A_LIMIT == 0 {
             services.limiter.expire(crate::cli::now_ms());

@@ -74,6 +74,11 @@ fn shell(text: &mut Text, running: &Running) {
         "Open connections: TCP, TLS, WebSocket.",
         figures.connections,
     );
+    text.gauge(
+        "calls_ringing",
+        "INVITEs without a final answer yet.",
+        figures.calls_ringing,
+    );
     for (name, help, value) in [
         (
             "datagrams_dropped",

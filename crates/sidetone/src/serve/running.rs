@@ -87,7 +87,10 @@ impl Running {
             "registrations": services.location.binding_count(),
             "registered_addresses": services.location.aor_count(),
             "subscriptions": services.watched.subscriptions(),
-            "calls": services.counters.calls.get(),
+            "calls": {
+                "ringing": figures.calls_ringing,
+                "total": services.counters.calls.get(),
+            },
             "conversations": 0,
             "connections": figures.connections,
             "queues": {

@@ -99,6 +99,7 @@ async fn web(
             origins: config.https.origins.clone(),
             metrics_anywhere: config.https.metrics_anywhere,
             message_bytes: config.limits.message_bytes,
+            ..Settings::default()
         },
         accounts: Arc::new(StoreAccounts::new(store, domains)),
         sip: Arc::new(Sockets::new(running.door(), listeners)),

@@ -220,3 +220,47 @@ fn a_forged_branch_finds_nothing() {
     );
     assert_eq!(answer(&mut endpoint, now, &forged, 200), Received::Stray);
 }
+
+#[test]
+fn what_was_asked_over_a_connection_ends_with_it() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let by = |connection| Flow {
+        connection,
+        ..flow(Transport::Tcp)
+    };
+    let invite = request("INVITE", "z9hG4bKx", "");
+    let ask = |endpoint: &mut Endpoint, connection, user| {
+        let copy = |branch: &str| {
+            let text = String::from_utf8_lossy(invite.bytes()).replace("z9hG4bKx", branch);
+            Bytes::from(text)
+        };
+        endpoint.request(now, by(connection), Method::Invite, user, copy)
+    };
+    let ringing = ask(&mut endpoint, 7, 1);
+    let other = ask(&mut endpoint, 8, 2);
+    let opened = ask(&mut endpoint, 0, 3);
+    endpoint.carried(opened, 7);
+    while let Some(transmit) = endpoint.poll_transmit() {
+        let limits = Limits::default();
+        let copy = Message::parse(transmit.bytes, Framing::Stream, &limits).expect("a copy");
+        let ringing = ResponseBuilder::new(&copy, 180, "").finish();
+        let ringing = Message::parse(ringing, Framing::Stream, &limits).expect("an answer");
+        endpoint.receive(now, transmit.flow, &ringing);
+    }
+    assert_eq!(endpoint.client_state(ringing), ClientState::Proceeding);
+    endpoint.connection_closed(now, 7);
+    let mut ended = Vec::new();
+    while let Some(event) = endpoint.poll_event() {
+        let Event::ClientFailed { user, timeout, .. } = event else {
+            panic!("{event:?}");
+        };
+        ended.push((user, timeout));
+    }
+    assert_eq!(ended, [(1, false), (3, false)]);
+    assert_eq!(endpoint.client_state(other), ClientState::Proceeding);
+    endpoint.connection_closed(now, 7);
+    assert_eq!(endpoint.poll_event(), None);
+    endpoint.connection_closed(now, 8);
+    assert!(endpoint.by_carrier.is_empty() && endpoint.len() == (0, 0));
+}

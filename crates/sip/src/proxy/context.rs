@@ -466,7 +466,7 @@ impl Work {
                         .respond(tools.now, self.server, status, bytes);
                 }
             }
-            Some(Answer::Ours(408, _)) if self.cancelled => {
+            Some(Answer::Ours(408 | 480 | 500, _)) if self.cancelled => {
                 self.answer_here(tools, 487, "cancelled")
             }
             Some(Answer::Ours(status, why)) => self.answer_here(tools, status, why),
@@ -494,7 +494,7 @@ impl Work {
 impl Branch {
     /// Whether the target came over a connection of its own; else it is an address to which one may be opened.
     fn is_connected(&self) -> bool {
-        self.target.flow.connection != 0
+        self.target.flow.is_connection()
     }
 
     /// Sends CANCEL, or remembers to.

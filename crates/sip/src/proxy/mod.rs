@@ -101,6 +101,8 @@ pub struct Proxy {
     locals: Arc<Locals>,
     tokens: TokenKey,
     contexts: Slab<Context>,
+    /// INVITEs among them with branches that are not done.
+    ringing: usize,
     timers: Timers<(Id, ClientId)>,
     loops: Entropy,
 }
@@ -119,6 +121,7 @@ impl Proxy {
             locals,
             tokens,
             contexts: Slab::default(),
+            ringing: 0,
             timers: Timers::new(),
             loops: Entropy::new(0),
         }
@@ -159,6 +162,7 @@ impl Proxy {
             ended: false,
             work,
         });
+        self.ringing += usize::from(invite);
         endpoint.set_user(server, user(id));
         self.with(now, endpoint, id, |work, tools| work.start(tools));
     }
@@ -271,6 +275,12 @@ impl Proxy {
         self.contexts.len()
     }
 
+    /// INVITEs that still ring somewhere.
+    #[must_use]
+    pub fn ringing(&self) -> usize {
+        self.ringing
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -312,6 +322,7 @@ impl Proxy {
         if run(work, &mut tools) == Progress::Finished {
             let lasting = context.invite && work.succeeded() && !context.ended;
             context.work = None;
+            self.ringing -= usize::from(context.invite);
             if !lasting {
                 self.contexts.remove(id);
             }

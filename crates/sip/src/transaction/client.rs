@@ -39,7 +39,7 @@ impl Client {
     }
 
     pub(crate) fn handle(&mut self, input: ClientInput) -> Actions {
-        use ClientInput::{Fired, Response, TransportFailed};
+        use ClientInput::{ConnectionLost, Fired, Response, TransportFailed};
         match (self.state, input) {
             (State::Trying | State::Proceeding, Response(100..=199)) => {
                 self.state = State::Proceeding;
@@ -58,7 +58,10 @@ impl Client {
             (State::Proceeding, Fired(Timer::E)) => {
                 smallvec![Action::Send, Action::Start(Timer::E, T2)]
             }
-            (State::Trying | State::Proceeding, Fired(Timer::F) | TransportFailed) => {
+            (
+                State::Trying | State::Proceeding,
+                Fired(Timer::F) | TransportFailed | ConnectionLost,
+            ) => {
                 self.state = State::Terminated;
                 smallvec![Action::Fail, Action::Terminate]
             }

@@ -40,7 +40,7 @@ impl InviteClient {
     }
 
     pub(crate) fn handle(&mut self, input: ClientInput) -> Actions {
-        use ClientInput::{Fired, Response, TransportFailed};
+        use ClientInput::{ConnectionLost, Fired, Response, TransportFailed};
         match (self.state, input) {
             (State::Calling | State::Proceeding, Response(100..=199)) => {
                 self.state = State::Proceeding;
@@ -60,6 +60,11 @@ impl InviteClient {
                 smallvec![Action::Send, Action::Start(Timer::A, self.interval)]
             }
             (State::Calling, Fired(Timer::B)) | (State::Calling, TransportFailed) => {
+                self.state = State::Terminated;
+                smallvec![Action::Fail, Action::Terminate]
+            }
+            // No answer comes over a connection that is gone (RFC 3261 §16.9): nobody waits for Timer C.
+            (State::Calling | State::Proceeding, ConnectionLost) => {
                 self.state = State::Terminated;
                 smallvec![Action::Fail, Action::Terminate]
             }

@@ -42,6 +42,8 @@ pub(crate) enum ClientInput {
     Response(u16),
     Fired(Timer),
     TransportFailed,
+    /// The connection that the request went by is gone.
+    ConnectionLost,
 }
 
 /// What happens to a server transaction.

@@ -345,7 +345,7 @@ impl Task {
     }
 
     /// Mends what changes of the directory in another process left between two appends.
-    async fn sweep(&mut self) {
+    pub(super) async fn sweep(&mut self) {
         self.sweep_due = Instant::now() + SWEEP_PERIOD;
         self.origins.turn(Instant::now());
         if let Err(error) = self.try_sweep().await {

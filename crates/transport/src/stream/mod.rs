@@ -18,6 +18,7 @@ mod outbox;
 mod scratch;
 mod session;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use connection::{Connection, WriteError};
@@ -33,6 +34,8 @@ pub struct StreamOptions {
     pub handshake_timeout: Duration,
     /// From the first SYN to an established connection.
     pub connect_timeout: Duration,
+    /// Our address on connections that we open; `None`: the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 impl Default for StreamOptions {
@@ -41,6 +44,7 @@ impl Default for StreamOptions {
             outbox_bytes: 256 << 10,
             handshake_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
+            source: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sidetone_model::{AccountId, Role};
 use sidetone_store::{NewAccount, Store};
 use sidetone_web::{
-    Closed, Inbound, Peer, Settings, SipOverWebSocket, State, StoreAccounts, Tokens, Web,
+    Closed, Inbound, Patience, Peer, Settings, SipOverWebSocket, State, StoreAccounts, Tokens, Web,
 };
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
@@ -68,6 +68,10 @@ pub(crate) fn form(path: &str, body: &str) -> Request<Body> {
 
 impl World {
     pub(crate) async fn new() -> World {
+        World::with(Patience::default()).await
+    }
+
+    pub(crate) async fn with(patience: Patience) -> World {
         let folder = std::env::temp_dir().join(format!("sidetone-web-{:x}", rand::random::<u64>()));
         std::fs::create_dir_all(&folder).expect("folder");
         let store = Store::open("sqlite", &folder).await.expect("store");
@@ -80,6 +84,7 @@ impl World {
         let web = Web {
             settings: Settings {
                 domains: domains.clone(),
+                patience,
                 ..Settings::default()
             },
             accounts: Arc::new(StoreAccounts::new(store.clone(), domains)),
