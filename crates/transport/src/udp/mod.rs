@@ -71,7 +71,7 @@ impl UdpSocket {
         socket.bind(&address.into())?;
         let socket = std::net::UdpSocket::from(socket);
         let local = socket.local_addr()?;
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        let socket = watch(socket, Interest::READABLE)?;
         Ok(Self { socket, local })
     }
 
@@ -92,14 +92,14 @@ impl UdpSocket {
 
     /// Like [`readable`](Self::readable), for one waiting task.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.socket.poll_read_ready(cx))?;
+        ready!(self.socket.poll_read_ready(cx))?.retain_ready();
         Poll::Ready(Ok(()))
     }
 
     /// Waits until a send that would have blocked may be tried again.
     pub async fn writable(&self) -> io::Result<()> {
         let socket = self.socket.get_ref().try_clone()?;
-        let watched = AsyncFd::with_interest(socket, Interest::WRITABLE)?;
+        let watched = watch(socket, Interest::WRITABLE)?;
         watched.writable().await?.retain_ready();
         Ok(())
     }
@@ -121,6 +121,17 @@ impl UdpSocket {
             Err(e) => Err(e),
         }
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "unsound for a value whose descriptor changes; a std socket keeps the one that it owns"
+)]
+fn watch(
+    socket: std::net::UdpSocket,
+    interest: Interest,
+) -> io::Result<AsyncFd<std::net::UdpSocket>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 /// Inside `try_io`, `WouldBlock` is what clears the runtime's readiness flag.
