@@ -14,6 +14,8 @@ use crate::{HeaderName, Message, reason_phrase, received};
 
 /// Name of this software in Server and User-Agent.
 const PRODUCT: &str = "Sidetone";
+/// What the head of a usual response fits into.
+const HEAD_BYTES: usize = 480;
 
 fn put_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
@@ -57,8 +59,10 @@ pub struct ResponseBuilder<'m> {
     reason: &'m str,
     source: Option<SocketAddr>,
     tag: SmallVec<[u8; 24]>,
-    /// Empty until the head is written.
     out: Vec<u8>,
+    /// Fields beside those of the request.
+    fields: Vec<u8>,
+    record_route: bool,
     terse: bool,
     body: Option<(&'m str, &'m [u8])>,
 }
@@ -79,17 +83,17 @@ impl<'m> ResponseBuilder<'m> {
             source: None,
             tag: SmallVec::new(),
             out: Vec::new(),
+            fields: Vec::new(),
+            record_route: false,
             terse: false,
             body: None,
         }
     }
 
-    /// Writes what every response begins with, once.
+    /// Writes what comes from the request.
     fn begin(&mut self) {
-        if !self.out.is_empty() {
-            return;
-        }
-        self.out.reserve(640);
+        let body = self.body.map_or(0, |(_, body)| body.len());
+        self.out.reserve(HEAD_BYTES + self.fields.len() + body);
         // Writing into memory cannot fail.
         let _ = write!(self.out, "SIP/2.0 {} ", self.status);
         put_value(&mut self.out, self.reason.as_bytes());
@@ -99,6 +103,9 @@ impl<'m> ResponseBuilder<'m> {
         self.to();
         self.copy(HeaderName::CallId);
         self.copy(HeaderName::CSeq);
+        if self.record_route {
+            self.copy(HeaderName::RecordRoute);
+        }
     }
 
     fn vias(&mut self) {
@@ -156,12 +163,11 @@ impl<'m> ResponseBuilder<'m> {
     /// Copies all Record-Route fields, as a dialog-forming response must (RFC 3261 §12.1.1).
     #[must_use]
     pub fn record_route(mut self) -> Self {
-        self.begin();
-        self.copy(HeaderName::RecordRoute);
+        self.record_route = true;
         self
     }
 
-    /// Adds a tag to To where it has none; not to 100 (RFC 3261 §8.2.6.2). Before the first header.
+    /// Adds a tag to To where it has none; not to 100 (RFC 3261 §8.2.6.2).
     #[must_use]
     pub fn to_tag(mut self, tag: &str) -> Self {
         if self.tag.is_empty() {
@@ -170,7 +176,7 @@ impl<'m> ResponseBuilder<'m> {
         self
     }
 
-    /// Marks the topmost Via with where the request came from (RFC 3261 §18.2.1, RFC 3581 §4). Before the first header.
+    /// Marks the topmost Via with where the request came from (RFC 3261 §18.2.1, RFC 3581 §4).
     #[must_use]
     pub fn received(mut self, source: SocketAddr) -> Self {
         self.source = Some(source);
@@ -180,8 +186,7 @@ impl<'m> ResponseBuilder<'m> {
     /// Adds a field; line ends in the value become spaces.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.begin();
-        put_field(&mut self.out, name, value.as_ref());
+        put_field(&mut self.fields, name, value.as_ref());
         self
     }
 
@@ -204,6 +209,7 @@ impl<'m> ResponseBuilder<'m> {
     #[must_use]
     pub fn finish(mut self) -> Bytes {
         self.begin();
+        self.out.extend_from_slice(&self.fields);
         if self.terse {
             self.out.extend_from_slice(b"\r\n");
         } else {
