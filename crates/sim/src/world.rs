@@ -63,6 +63,8 @@ pub struct World {
     pub services: Arc<Services>,
     /// The spool.
     pub spool: Spool,
+    /// What the name servers know.
+    pub names: BTreeMap<String, SocketAddr>,
     /// How the network treats datagrams from now on.
     pub weather: Weather,
     /// What was sent.
@@ -92,6 +94,7 @@ impl World {
             count: 0,
             services,
             spool: Spool::default(),
+            names: BTreeMap::new(),
             weather: Weather::FAIR,
             ladder: Ladder::default(),
         }
@@ -341,8 +344,10 @@ impl World {
                 let now = self.now();
                 self.shard.handle_note(now, Note::Wake { device, news });
             }
-            Want::Resolve { ticket, .. } => {
-                let hops = Err("there are no names in this world".to_owned());
+            Want::Resolve { target, ticket } => {
+                let known = self.names.get(&target.host);
+                let hops = known.map(|address| vec![(Transport::Udp, *address)]);
+                let hops = hops.ok_or_else(|| "there is no such name in this world".to_owned());
                 self.later(SPOOL_US, Happening::Note(Note::Resolved { ticket, hops }));
             }
             Want::Close { .. } => {} // Datagrams only: nothing is open.

@@ -50,6 +50,25 @@ fn a_call_is_made_and_ended_by_the_caller() {
 }
 
 #[test]
+fn a_contact_that_is_a_host_name_is_looked_up_for_the_ack_too() {
+    let (mut world, alice, others) = world(&[("bob", "bob")]);
+    let bob = world.at(others[0]);
+    bob.plan = Plan::answer_after(100);
+    bob.host_name = Some("bob.example.net".to_owned());
+    let address = bob.address();
+    world.names.insert("bob.example.net".to_owned(), address);
+    world.at(alice).invite("bob");
+    world.run_ms(1_000);
+    assert!(world.at(alice).bye());
+    world.run_ms(1_000);
+    assert_eq!(world.at(alice).finals("BYE"), [200]);
+    assert_eq!(
+        world.at(others[0]).seen[1..],
+        [Seen::Invite, Seen::Ack, Seen::Bye]
+    );
+}
+
+#[test]
 fn the_callee_may_hang_up_too() {
     let (mut world, alice, others) = world(&[("bob", "bob")]);
     world.at(others[0]).plan = Plan::answer_after(100);

@@ -145,8 +145,16 @@ impl Bench {
         self.answer(&invite, 200);
         let ack = self.parse(ack);
         self.endpoint.receive(self.now, self.caller, &ack);
+        let to = Target {
+            uri: ack.request_uri().to_owned(),
+            routes: Vec::new(),
+            flow: self.callee,
+            q: 1000,
+            record: false,
+            group: None,
+        };
         self.proxy
-            .forward_ack(&mut self.endpoint, &ack, self.caller, 0, self.callee);
+            .forward_ack(&mut self.endpoint, &ack, self.caller, 0, &to);
         self.endpoint.poll_transmit().unwrap();
         let bye = self.ask(bye, false);
         self.answer(&bye, 200);

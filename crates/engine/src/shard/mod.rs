@@ -7,6 +7,7 @@
 
 mod deliver;
 mod events;
+mod lookup;
 mod message;
 mod names;
 mod own;
@@ -30,9 +31,9 @@ use sidetone_sip::{
 };
 
 use crate::shared::Services;
+use lookup::Parked;
 use message::Unstored;
 use own::Own;
-use route::Parked;
 
 /// The moment: monotonic for timers, Unix time for what is stored or signed.
 #[derive(Debug, Clone, Copy)]
@@ -318,7 +319,7 @@ impl Shard {
         }
         match self.endpoint.receive(now.instant, flow, message) {
             Received::Request => self.handle_request(now, flow, message),
-            Received::Ack => self.handle_ack(flow, message),
+            Received::Ack => self.handle_ack(now, flow, message),
             Received::Cancel(invite) => self.handle_cancel(now, flow, message, invite),
             Received::Absorbed | Received::Response(_) | Received::Stray => {}
         }

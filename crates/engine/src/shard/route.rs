@@ -10,8 +10,9 @@ use sidetone_services::{AccountRef, Target as Binding};
 use sidetone_sip::proxy::{Forward, RecordRoute, Target};
 use sidetone_sip::{Flow, Message, Method, NameAddr, Scheme, ServerId, Transport, Uri, gruu};
 
+use super::lookup::to_its_uri;
 use super::request::Sender;
-use super::{Now, ResolveTarget, Shard, Want};
+use super::{Now, Shard};
 
 /// Our own values at the top of Route.
 #[derive(Debug, Default)]
@@ -20,23 +21,12 @@ pub(super) struct OwnRoutes {
     /// One of them carries the token of this Call-ID.
     pub(super) signed: bool,
     /// The flow that the last of them names.
-    flow: Option<Flow>,
-}
-
-/// A request whose next hop is being looked up.
-pub(super) struct Parked {
-    server: ServerId,
-    forward: Pending,
-    transport_from: Flow,
-    request: Message,
-    uri: String,
-    /// What is looked up.
-    host: String,
+    pub(super) flow: Option<Flow>,
 }
 
 /// What is known of a forward before its targets are.
-struct Pending {
-    pop_routes: usize,
+pub(super) struct Pending {
+    pub(super) pop_routes: usize,
     record_route: Option<RecordRoute>,
     asserted: Option<String>,
 }
@@ -99,16 +89,8 @@ impl Shard {
             );
         }
         let pending = self.within(request, flow, routes.count);
-        let target = |flow| Target {
-            uri: request.request_uri().to_owned(),
-            routes: Vec::new(),
-            flow,
-            q: 1000,
-            record: false,
-            group: None,
-        };
         match routes.flow.or_else(|| self.numeric_hop(next_uri, flow)) {
-            Some(hop) => self.forward(now, flow, request, pending, vec![target(hop)]),
+            Some(hop) => self.forward(now, flow, request, pending, vec![to_its_uri(request, hop)]),
             None => self.resolve(now, flow, request, pending, next_uri),
         }
     }
@@ -157,22 +139,6 @@ impl Shard {
         })
     }
 
-    /// An ACK for a 2xx goes on by the routes that we signed; any other is dropped.
-    pub(super) fn handle_ack(&mut self, flow: Flow, request: &Message) {
-        let routes = self.own_routes(request);
-        if !routes.signed {
-            return;
-        }
-        let next = request.routes().nth(routes.count);
-        let uri = next
-            .and_then(Result::ok)
-            .map_or(request.request_uri(), |route| route.uri);
-        if let Some(hop) = routes.flow.or_else(|| self.numeric_hop(uri, flow)) {
-            self.proxy
-                .forward_ack(&mut self.endpoint, request, flow, routes.count, hop);
-        }
-    }
-
     /// A hop whose host is an address.
     pub(super) fn numeric_hop(&self, uri: &str, incoming: Flow) -> Option<Flow> {
         let uri = Uri::parse(uri).ok()?;
@@ -186,7 +152,7 @@ impl Shard {
         ))
     }
 
-    fn hop(&self, transport: Transport, remote: SocketAddr, incoming: Flow) -> Flow {
+    pub(super) fn hop(&self, transport: Transport, remote: SocketAddr, incoming: Flow) -> Flow {
         let same = incoming.transport == transport && incoming.remote.is_ipv6() == remote.is_ipv6();
         let listener = self.services.locals.listener(transport, remote.is_ipv6());
         Flow::to(
@@ -198,25 +164,6 @@ impl Shard {
             },
             remote,
         )
-    }
-
-    /// A hop that was found by a name: over TLS its certificate has to prove that name, and not the one that SRV led
-    /// to (RFC 5922 §4).
-    fn named_hop(
-        &mut self,
-        name: &str,
-        transport: Transport,
-        remote: SocketAddr,
-        incoming: Flow,
-    ) -> Flow {
-        let hop = self.hop(transport, remote, incoming);
-        if transport != Transport::Tls {
-            return hop;
-        }
-        let hash = self.endpoint.digest(&[name.as_bytes(), b"peer"]);
-        let number = u64::try_from(hash >> 65).unwrap_or_default();
-        self.names.remember(number, name);
-        Flow::to_peer(hop.transport, hop.listener, hop.remote, number)
     }
 
     /// A request for a local user.
@@ -275,7 +222,7 @@ impl Shard {
     }
 
     /// RFC 5627 §5.1: a GRUU names one instance. `None`: the Request-URI is no GRUU of ours.
-    fn gruu_targets(&self, now: Now, request: &Message) -> Option<Vec<Target>> {
+    pub(super) fn gruu_targets(&self, now: Now, request: &Message) -> Option<Vec<Target>> {
         let uri = Uri::parse(request.request_uri()).ok()?;
         let gr = uri.params.get("gr")?;
         let incoming = Flow::to(
@@ -340,7 +287,13 @@ impl Shard {
         let path = split_path(binding.path());
         if let Some(first) = path.first() {
             let hop = NameAddr::parse(first.as_bytes()).ok()?;
-            return self.numeric_hop(hop.uri, incoming).map(|hop| (hop, false));
+            // The edge proxy of a Path is what the REGISTER came from: where its URI holds a name, that way is known
+            // without a look-up.
+            let named = || flow.map(|flow| (flow, flow.transport.is_reliable()));
+            return self
+                .numeric_hop(hop.uri, incoming)
+                .map(|hop| (hop, false))
+                .or_else(named);
         }
         match flow {
             Some(flow) if flow.transport.is_reliable() || binding.reg_id > 0 => Some((flow, true)),
@@ -422,132 +375,8 @@ impl Shard {
         let Some(hop) = self.numeric_hop(next, flow) else {
             return self.resolve(now, flow, request, pending, next);
         };
-        let uri = request.request_uri().to_owned();
-        let target = Target {
-            uri,
-            routes: Vec::new(),
-            flow: hop,
-            q: 1000,
-            record: false,
-            group: None,
-        };
+        let target = to_its_uri(request, hop);
         self.forward(now, flow, request, pending, vec![target]);
-    }
-
-    /// Looks a name up; the request waits in its server transaction.
-    fn resolve(&mut self, now: Now, flow: Flow, request: &Message, forward: Pending, next: &str) {
-        let Ok(uri) = Uri::parse(next) else {
-            return self.reply(flow, request, 400, "the next hop is no URI", &[]);
-        };
-        if uri.scheme == Scheme::Tel {
-            return self.reply(
-                flow,
-                request,
-                404,
-                "there is no trunk for telephone numbers",
-                &[],
-            );
-        }
-        let sips = uri.scheme == Scheme::Sips;
-        let transport = uri
-            .transport()
-            .and_then(|name| Transport::from_uri_parameter(name, sips));
-        let target = ResolveTarget {
-            host: uri.host.to_owned(),
-            port: uri.port,
-            transport,
-            sips,
-        };
-        if self.parked.len() >= 1024 {
-            self.services.counters.overloaded.add();
-            return self.reply(
-                flow,
-                request,
-                503,
-                "too many look-ups",
-                &[("Retry-After", "2")],
-            );
-        }
-        let Some(server) = self.accept(now, flow, request) else {
-            return;
-        };
-        let ticket = self.ticket();
-        let host = target.host.clone();
-        self.want(Want::Resolve { target, ticket });
-        let uri = request.request_uri().to_owned();
-        let parked = Parked {
-            server,
-            forward,
-            transport_from: flow,
-            request: request.clone(),
-            uri,
-            host,
-        };
-        self.parked.insert(ticket, parked);
-    }
-
-    pub(super) fn resolved(
-        &mut self,
-        now: Now,
-        ticket: u64,
-        hops: Result<Vec<(Transport, SocketAddr)>, String>,
-    ) {
-        let Some(parked) = self.parked.remove(&ticket) else {
-            return;
-        };
-        let hops = hops.unwrap_or_else(|why| {
-            tracing::info!(uri = parked.uri, why, "the next hop was not found");
-            Vec::new()
-        });
-        let incoming = parked.transport_from;
-        // RFC 3263 §4.3: one after the other, each only when the one before cannot be reached.
-        let targets = hops.iter().take(4).map(|(transport, remote)| Target {
-            uri: parked.uri.clone(),
-            routes: Vec::new(),
-            flow: self.named_hop(&parked.host, *transport, *remote, incoming),
-            q: 1000,
-            record: false,
-            group: Some("dns".into()),
-        });
-        let targets: Vec<Target> = targets.collect();
-        if targets.is_empty() {
-            let answer = self.answer(
-                incoming,
-                &parked.request,
-                404,
-                "the host of the address was not found",
-                &[],
-            );
-            return self
-                .endpoint
-                .respond(now.instant, parked.server, 404, answer);
-        }
-        self.start(
-            now,
-            parked.server,
-            incoming,
-            &parked.request,
-            parked.forward,
-            targets,
-        );
-    }
-
-    /// An INVITE that is cancelled while its next hop is looked up.
-    pub(super) fn cancel_parked(&mut self, now: Now, invite: ServerId) -> bool {
-        let Some(ticket) = self
-            .parked
-            .iter()
-            .find(|(_, parked)| parked.server == invite)
-            .map(|(ticket, _)| *ticket)
-        else {
-            return false;
-        };
-        let Some(parked) = self.parked.remove(&ticket) else {
-            return false;
-        };
-        let answer = self.answer(parked.transport_from, &parked.request, 487, "", &[]);
-        self.endpoint.respond(now.instant, invite, 487, answer);
-        true
     }
 
     fn forward(
@@ -564,7 +393,7 @@ impl Shard {
         self.start(now, server, flow, request, pending, targets);
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         now: Now,
         server: ServerId,

@@ -121,6 +121,8 @@ pub struct Phone {
     pub seen: Vec<Seen>,
     /// What it does when it is called.
     pub plan: Plan,
+    /// The host of its Contact when it answers a call, where that is a name.
+    pub host_name: Option<String>,
     /// What it answers to a text.
     pub message_status: u16,
     /// What it answers to a NOTIFY; nothing where it is `None`.
@@ -141,6 +143,7 @@ impl Phone {
             outgoing: Vec::new(),
             seen: Vec::new(),
             plan: Plan::ring(),
+            host_name: None,
             message_status: 200,
             notify_status: Some(200),
         }

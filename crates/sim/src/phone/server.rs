@@ -121,7 +121,10 @@ impl Phone {
     }
 
     fn respond(&mut self, at: usize, status: u16) {
-        let contact = self.contact();
+        let contact = match &self.host_name {
+            Some(host) => format!("<sip:{}@{host}>", self.identity.user),
+            None => self.contact(),
+        };
         let server = &mut self.servers[at];
         let mut builder = ResponseBuilder::new(&server.request, status, "").to_tag(&server.tag);
         if server.is_invite() && status < 300 {

@@ -330,14 +330,14 @@ impl Proxy {
         true
     }
 
-    /// Forwards the ACK for a 2xx, which belongs to no transaction (RFC 3261 §16.11).
+    /// Forwards the ACK for a 2xx, which belongs to no transaction (RFC 3261 §16.11), to one target.
     pub fn forward_ack(
         &mut self,
         endpoint: &mut Endpoint,
         request: &Message,
         incoming: Flow,
         pop_routes: usize,
-        flow: Flow,
+        target: &Target,
     ) {
         if request.max_forwards() == Ok(Some(0)) {
             return;
@@ -353,15 +353,15 @@ impl Proxy {
         };
         let branch = endpoint.stateless_branch(request);
         let hop = Hop {
-            uri: request.request_uri(),
-            routes: &[],
-            flow,
+            uri: &target.uri,
+            routes: &target.routes,
+            flow: target.flow,
             record: false,
             branch: &branch,
             breadth: None,
         };
         endpoint.send(
-            flow,
+            target.flow,
             rewrite::request(request, &changes, &hop, &self.locals, &self.tokens),
         );
     }

@@ -199,7 +199,12 @@ fn an_ack_for_a_2xx_is_forwarded_alike_each_time() {
     let text = INVITE.replace("INVITE", "ACK");
     let (mut endpoint, mut proxy) = (Endpoint::new(10, 1), Proxy::new(locals(), tokens()));
     let mut forward = |text: &str| {
-        proxy.forward_ack(&mut endpoint, &message(text), flow(CALLER), 1, flow("b1"));
+        let ack = message(text);
+        let to = Target {
+            uri: ack.request_uri().to_owned(),
+            ..target("b1", 1)
+        };
+        proxy.forward_ack(&mut endpoint, &ack, flow(CALLER), 1, &to);
         endpoint
             .poll_transmit()
             .map(|transmit| parse(&transmit.bytes))
