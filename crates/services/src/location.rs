@@ -417,14 +417,16 @@ impl Location {
             .collect()
     }
 
-    /// What changed since the last call, whole addresses: an empty list means that the
+    /// What changed and was not taken yet, so many whole addresses at most: an empty list means that the
     /// address has no binding any more.
-    pub fn take_dirty(&self) -> Vec<(AddressOfRecord, Vec<Binding>)> {
+    pub fn take_dirty(&self, at_most: usize) -> Vec<(AddressOfRecord, Vec<Binding>)> {
         let mut changes = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            let dirty = std::mem::take(&mut shard.dirty);
-            for aor in dirty {
+            while changes.len() < at_most {
+                let Some(aor) = shard.dirty.pop() else {
+                    break;
+                };
                 let MapEntry::Occupied(mut entry) = shard.entries.entry(aor.clone()) else {
                     continue;
                 };

@@ -123,20 +123,24 @@ fn every_change_is_written_once_and_deletions_too() {
     let location = Location::new();
     put(&location, &aor("a"), vec![binding("sip:a@x", UDP, 0)]);
     put(&location, &aor("a"), vec![binding("sip:b@x", UDP, 0)]);
-    let dirty = location.take_dirty();
+    let dirty = location.take_dirty(usize::MAX);
     assert_eq!(dirty, [(aor("a"), vec![binding("sip:b@x", UDP, 0)])]);
-    assert!(location.take_dirty().is_empty());
-    location.mark_dirty([&aor("a")]);
-    assert_eq!(location.take_dirty(), dirty, "a failed write comes again");
-    put(&location, &aor("a"), vec![]);
-    assert_eq!(location.take_dirty(), [(aor("a"), vec![])]);
+    assert!(location.take_dirty(usize::MAX).is_empty());
     location.mark_dirty([&aor("a")]);
     assert_eq!(
-        location.take_dirty(),
+        location.take_dirty(usize::MAX),
+        dirty,
+        "a failed write comes again"
+    );
+    put(&location, &aor("a"), vec![]);
+    assert_eq!(location.take_dirty(usize::MAX), [(aor("a"), vec![])]);
+    location.mark_dirty([&aor("a")]);
+    assert_eq!(
+        location.take_dirty(usize::MAX),
         [(aor("a"), vec![])],
         "a failed deletion too"
     );
-    assert!(location.take_dirty().is_empty());
+    assert!(location.take_dirty(usize::MAX).is_empty());
     assert!(
         location
             .shards
@@ -149,7 +153,7 @@ fn every_change_is_written_once_and_deletions_too() {
 fn an_error_or_no_change_leaves_all_as_it_was() {
     let location = Location::new();
     put(&location, &aor("a"), vec![binding("sip:a@x", TLS, 1)]);
-    location.take_dirty();
+    location.take_dirty(usize::MAX);
     let failed = location.update(&aor("a"), NOW_MS, |all| {
         all.clear();
         Err("no")
@@ -157,7 +161,7 @@ fn an_error_or_no_change_leaves_all_as_it_was() {
     assert_eq!(failed, Err("no"));
     let queried: Result<Vec<Binding>, ()> = location.update(&aor("a"), NOW_MS, |_| Ok(false));
     assert_eq!(queried.map(|all| all.len()), Ok(1));
-    assert!(location.take_dirty().is_empty());
+    assert!(location.take_dirty(usize::MAX).is_empty());
     assert_eq!(contacts(&location, &aor("a"), NOW_MS), ["sip:a@x"]);
 }
 
@@ -175,7 +179,7 @@ fn a_closed_connection_ends_its_flows_only() {
         &aor("b"),
         vec![binding("sip:3@x", TLS, 0), binding("sip:4@x", UDP, 0)],
     );
-    location.take_dirty();
+    location.take_dirty(usize::MAX);
     let mut affected = location.remove_flow(77);
     affected.sort();
     assert_eq!(affected, [aor("a"), aor("b")]);
@@ -196,7 +200,7 @@ fn a_closed_connection_ends_its_flows_only() {
         .count();
     assert_eq!(flows, 1);
     assert_eq!((location.aor_count(), location.binding_count()), (2, 3));
-    assert_eq!(location.take_dirty().len(), 2);
+    assert_eq!(location.take_dirty(usize::MAX).len(), 2);
     assert!(location.remove_flow(77).is_empty());
     assert!(location.remove_flow(0).is_empty());
     assert_eq!(location.remove_flow(78), [aor("a")]);
@@ -248,7 +252,10 @@ fn after_a_restart_connections_are_gone_and_udp_is_not() {
     for target in &targets {
         assert_eq!(target.flow.is_some(), target.contact() == "sip:1@x");
     }
-    assert!(location.take_dirty().is_empty(), "the store has them");
+    assert!(
+        location.take_dirty(usize::MAX).is_empty(),
+        "the store has them"
+    );
     assert!(location.remove_flow(77).is_empty());
     assert_eq!(location.binding_count(), 3);
 }

@@ -218,7 +218,10 @@ fn a_star_removes_all_and_stands_alone() {
     let registered = world.done(2, &["Contact: *", "Expires: 0"]);
     assert!(registered.changed && registered.bindings.is_empty());
     assert!(values(&registered, "Contact").is_empty());
-    assert_eq!(world.location.take_dirty(), [(world.aor.clone(), vec![])]);
+    assert_eq!(
+        world.location.take_dirty(usize::MAX),
+        [(world.aor.clone(), vec![])]
+    );
 }
 
 #[test]

@@ -160,21 +160,18 @@ fn added_device(change: &DirectoryChange) -> Option<(DeviceId, AccountId)> {
 
 /// Hands changed bindings to the writer; `false` if it has no room now.
 pub(super) fn write_bindings(services: &Services, writer: &Writer) -> bool {
-    let mut changes = services.location.take_dirty();
-    while !changes.is_empty() {
-        let rest = changes.split_off(changes.len().min(BINDINGS_AT_ONCE));
+    loop {
+        let changes = services.location.take_dirty(BINDINGS_AT_ONCE);
+        if changes.is_empty() {
+            return true;
+        }
         let addresses: Vec<AddressOfRecord> =
             changes.iter().map(|(address, _)| address.clone()).collect();
         if writer.try_bindings(changes).is_err() {
             services.location.mark_dirty(&addresses);
-            services
-                .location
-                .mark_dirty(rest.iter().map(|(address, _)| address));
             return false;
         }
-        changes = rest;
     }
-    true
 }
 
 /// Does all of it until the task is dropped.

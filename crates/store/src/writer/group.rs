@@ -47,7 +47,8 @@ pub(super) struct Task {
     appends: Vec<Append>,
     marks: Vec<(DeviceId, MessageId)>,
     marks_due: Option<Instant>,
-    dirty: HashMap<AddressOfRecord, Vec<Binding>>,
+    /// Texts to be written; an empty one forgets the address.
+    dirty: HashMap<AddressOfRecord, String>,
     bindings_due: Option<Instant>,
     /// The dirty addresses of the round under way, sorted downwards.
     round: Vec<AddressOfRecord>,
@@ -175,7 +176,17 @@ impl Task {
     }
 
     fn note_bindings(&mut self, rows: Vec<(AddressOfRecord, Vec<Binding>)>) {
-        self.dirty.extend(rows);
+        // As text at once: it takes less room than the bindings, and they are given back while they are warm.
+        for (address, list) in rows {
+            let text = match list.as_slice() {
+                [] => Ok(String::new()),
+                list => bindings::encode(list),
+            };
+            match text {
+                Ok(text) => drop(self.dirty.insert(address, text)),
+                Err(error) => tracing::error!(%address, %error, "bindings were not written"),
+            }
+        }
         self.bindings_due
             .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);
     }
@@ -288,10 +299,10 @@ impl Task {
         let mut forget = Vec::new();
         let mut rows = Vec::with_capacity(keys.len());
         for key in keys {
-            match self.dirty.get(key.as_str()).map(Vec::as_slice) {
+            match self.dirty.get(key.as_str()).map(String::as_str) {
                 None => {}
-                Some([]) => forget.push(key.as_str()),
-                Some(list) => rows.push((key.as_str(), bindings::encode(list)?)),
+                Some("") => forget.push(key.as_str()),
+                Some(text) => rows.push((key.as_str(), text.to_owned())),
             }
         }
         if !forget.is_empty() {
