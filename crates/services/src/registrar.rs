@@ -100,6 +100,9 @@ pub struct Registered {
     pub bindings: Vec<Binding>,
     /// The request changed something; a query did not.
     pub changed: bool,
+    /// The phone that registers has done so before, since it was started: a binding had its Call-ID
+    /// (RFC 3261 §10.2).
+    pub refreshed: bool,
     /// There was no binding before and there is now.
     pub came_online: bool,
 }
@@ -115,9 +118,12 @@ pub fn register(
 ) -> Result<Registered, RegisterError> {
     let request = RegisterRequest::read(message, context)?;
     let changed = !request.is_query();
-    let mut online = false;
+    let (mut online, mut refreshed) = (false, false);
     let bindings = location.update(context.aor, context.now_ms, |bindings| {
         online = !bindings.is_empty();
+        refreshed = bindings
+            .iter()
+            .any(|binding| *binding.call_id == *request.call_id);
         if changed {
             *bindings = apply(
                 std::mem::take(bindings),
@@ -133,6 +139,7 @@ pub fn register(
         came_online: !online && !bindings.is_empty(),
         bindings,
         changed,
+        refreshed,
     })
 }
 

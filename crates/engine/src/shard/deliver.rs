@@ -23,6 +23,7 @@ impl Shard {
     pub(super) fn wake(&mut self, now: Now, device: DeviceId, news: News) {
         match news {
             News::Registered => self.deliveries.wake(now.unix_ms, device),
+            News::Refreshed => self.deliveries.refreshed(now.unix_ms, device),
             News::Stored { message, first } => {
                 // Another shard added it, and this one may have found the spool empty since.
                 self.services.waiting.add(device);

@@ -60,8 +60,10 @@ pub struct ResolveTarget {
 /// Why something may be delivered to a device.
 #[derive(Debug, Clone)]
 pub enum News {
-    /// It registered, or its registration changed.
+    /// It registered: also what it could not take before is tried again.
     Registered,
+    /// It refreshed its registration: what waits for another try is tried now.
+    Refreshed,
     /// A message was stored for it.
     Stored {
         /// The message.

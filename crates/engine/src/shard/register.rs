@@ -67,7 +67,11 @@ impl Shard {
     ) -> Vec<(&'static str, String)> {
         self.services.counters.registers.add();
         if registered.changed && self.services.waiting.contains(device) {
-            self.wake_everywhere(device, News::Registered);
+            let news = match registered.refreshed {
+                true => News::Refreshed,
+                false => News::Registered,
+            };
+            self.wake_everywhere(device, news);
         }
         if registered.changed {
             self.registration_changed(now, address, Removal::Unregistered);

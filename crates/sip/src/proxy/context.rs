@@ -353,11 +353,17 @@ impl Work {
         self.next_of_group(tools, index, true);
         let answer = match (timeout, connected) {
             (true, _) => Answer::Ours(408, LATE),
-            // A phone whose connection is gone is not there; a server that cannot be reached is RFC 3261 §16.9.
+            // RFC 5626 §5.3.1: within a dialog it is the flow of the Route that is gone. Outside of one a phone whose
+            // connection is gone is not there; a server that cannot be reached is RFC 3261 §16.9.
+            (false, true) if self.is_within_dialog() => Answer::Ours(430, "the connection is gone"),
             (false, true) => Answer::Ours(480, "the connection is gone"),
             (false, false) => Answer::Ours(500, "next hop unreachable"),
         };
         self.conclude(tools, Some(answer))
+    }
+
+    fn is_within_dialog(&self) -> bool {
+        self.request.to().is_ok_and(|to| to.tag().is_some())
     }
 
     /// The caller gives up (RFC 3261 §16.10), for a reason that is passed on (RFC 3326 §2).

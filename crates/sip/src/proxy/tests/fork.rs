@@ -204,6 +204,18 @@ fn of_the_hosts_of_a_name_the_next_is_asked_when_one_is_overloaded() {
 }
 
 #[test]
+fn a_lost_connection_of_a_dialog_is_430() {
+    let text = String::from_utf8_lossy(request("BYE").bytes()).replace(
+        "To: <sip:bob@example.test>",
+        "To: <sip:bob@example.test>;tag=b",
+    );
+    let mut ladder = Ladder::invite_text(&text, vec![target("b1", 1)]);
+    ladder.unreachable("b1");
+    ladder.expect(&["> b1 BYE", "! b1", "> alice 430"]);
+    ladder.ends();
+}
+
+#[test]
 fn a_lost_connection_is_480_and_a_lost_next_hop_500() {
     let mut ladder = Ladder::invite(vec![target("b1", 1)]);
     ladder.unreachable("b1");
