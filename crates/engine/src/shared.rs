@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sidetone_model::{AddressOfRecord, DeviceId};
+use sidetone_model::{AddressOfRecord, DeviceId, Origin};
 use sidetone_services::{
     Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy, WatchList,
 };
@@ -45,6 +45,8 @@ pub struct Services {
     pub trusted: Networks,
     /// What happens to callers from elsewhere.
     pub strangers: Strangers,
+    /// MESSAGEs that were stored just before this run began, whose answers may have been lost.
+    pub stored_before: HashSet<Origin>,
     /// Devices for which messages are kept.
     pub waiting: Waiting,
     /// Addresses whose registrations somebody watches.

@@ -131,6 +131,7 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         register_policy: RegisterPolicy::default(),
         trusted: Networks::default(),
         strangers: Strangers::Challenge,
+        stored_before: Default::default(),
         waiting: Waiting::default(),
         watched: Arc::default(),
         counters: Counters::default(),

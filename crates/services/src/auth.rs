@@ -29,6 +29,9 @@ pub enum AuthOutcome {
         /// Whose device it is.
         account: AccountId,
     },
+    /// They are good, but of an earlier run, whose counts are forgotten: what was done then may be answered once more,
+    /// and for anything else there is a challenge (stale).
+    Earlier,
     /// There are none for our realm, or their nonce is no longer good: challenge.
     Challenge {
         /// The client may answer without asking its user.
@@ -89,6 +92,8 @@ pub struct Authenticator {
     counts: NonceCounts,
     offers: OfferMemory,
     lifetime_ms: u64,
+    /// Nonces issued before are of an earlier run.
+    since_ms: u64,
 }
 
 /// Verified against where there is no such user: a hash that no password is known for,
@@ -107,7 +112,14 @@ impl Authenticator {
             counts: NonceCounts::new(nonces, lifetime_ms),
             offers: OfferMemory::default(),
             lifetime_ms,
+            since_ms: 0,
         }
+    }
+
+    /// With the moment at which this run began: which nonces were used before it nobody knows any more.
+    #[must_use]
+    pub fn since(self, since_ms: u64) -> Self {
+        Self { since_ms, ..self }
     }
 
     /// Judges the credentials for `realm` in a request that came from `source`.
@@ -133,7 +145,7 @@ impl Authenticator {
         let nonce =
             self.key
                 .check_for(&client(source), credentials.nonce, now_ms, self.lifetime_ms);
-        let NonceState::Fresh { id } = nonce else {
+        let NonceState::Fresh { issued_ms, id } = nonce else {
             return AuthOutcome::Challenge { stale: true };
         };
         let Some(found) = right_device(directory, &credentials, algorithm, message) else {
@@ -142,6 +154,9 @@ impl Authenticator {
         };
         if credentials.nc == 1 {
             self.offers.answered(message, source, true);
+        }
+        if issued_ms < self.since_ms {
+            return AuthOutcome::Earlier;
         }
         if self.counts.accept(id, credentials.nc, now_ms) != CountCheck::Accepted {
             return AuthOutcome::Challenge { stale: true };
@@ -155,6 +170,20 @@ impl Authenticator {
                 account: found.account,
             },
         }
+    }
+
+    /// Whether the request comes from where it says: it has a nonce that was given to its source a moment ago.
+    pub fn proves_source(&self, message: &Message, source: IpAddr, now_ms: u64) -> bool {
+        let names = [HeaderName::Authorization, HeaderName::ProxyAuthorization];
+        names.into_iter().any(|name| {
+            let credentials = message.header(name).map(Credentials::parse);
+            let Some(Ok(Some(credentials))) = credentials else {
+                return false;
+            };
+            let (client, nonce) = (client(source), credentials.nonce);
+            let state = self.key.check_for(&client, nonce, now_ms, self.lifetime_ms);
+            matches!(state, NonceState::Fresh { .. })
+        })
     }
 
     /// The challenges for a request (RFC 8760 §2.4): one nonce for all algorithms.

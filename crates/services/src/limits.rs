@@ -287,6 +287,8 @@ const GUESSERS_MAX: usize = 16_384;
 pub struct Limiter {
     policy: LimitPolicy,
     sources: Buckets,
+    /// Of those whose address is no forgery.
+    proven: Buckets,
     accounts: Buckets,
     guesses: Mutex<HashMap<u128, Guesses>>,
     /// Sources ever banned in the table: none, and the way to a verdict is shorter.
@@ -298,6 +300,7 @@ impl Limiter {
     pub fn new(policy: LimitPolicy) -> Self {
         Self {
             sources: Buckets::new(policy.source),
+            proven: Buckets::new(policy.source),
             accounts: Buckets::new(policy.account),
             guesses: Mutex::default(),
             banned: AtomicUsize::new(0),
@@ -314,6 +317,12 @@ impl Limiter {
             return Verdict::Banned;
         }
         self.sources.take(source_key(address), now_ms)
+    }
+
+    /// For a request whose source address is no forgery, where [`Limiter::source`] has said `Slow`: anyone can use up
+    /// what an address may send by datagrams, and nobody else what it may send so.
+    pub fn proven(&self, address: IpAddr, now_ms: u64) -> Verdict {
+        self.proven.take(source_key(address), now_ms)
     }
 
     /// After a request was authenticated; `source` may be exempt.

@@ -20,7 +20,7 @@ use sidetone_engine::shared::{self, Counters, Waiting};
 use sidetone_engine::{
     Admission, Bound, Counts, Listen, Patience, Plan, Services, ShardSettings, Supplies,
 };
-use sidetone_model::{AddressOfRecord, Binding, DeviceId};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin};
 use sidetone_services::{
     Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy,
 };
@@ -195,7 +195,9 @@ async fn services(
             secret(store, "sip.nonce-key").await?,
             nonce_lifetime_ms,
             NONCES,
-        ),
+        )
+        // Which nonces were used is forgotten with a run: what was overheard before is worth nothing after it.
+        .since(crate::cli::now_ms()),
         limiter: Limiter::new(limit_policy(config)?),
         domains: addresses::domains(config, advertised, listeners),
         tokens: TokenKey::new(secret(store, "sip.token-key").await?),
@@ -212,6 +214,7 @@ async fn services(
             Strangers::Challenge => shared::Strangers::Challenge,
             Strangers::Accept => shared::Strangers::Accept,
         },
+        stored_before: stored_before(store).await?,
         waiting: Waiting::default(),
         watched: Arc::default(),
         counters: Counters::default(),
@@ -219,6 +222,13 @@ async fn services(
 }
 
 /// A key that is made once and kept: what was signed with it is good after a restart.
+/// As long as a client repeats a request (RFC 3261 §17.1.2.2, twice Timer F).
+async fn stored_before(store: &Store) -> Result<HashSet<Origin>, StoreError> {
+    let since_ms = crate::cli::now_ms().saturating_sub(64_000);
+    let recent = store.recent_origins(since_ms).await?;
+    Ok(recent.into_iter().map(|(origin, _)| origin).collect())
+}
+
 async fn secret(store: &Store, name: &str) -> Result<[u8; 32], StoreError> {
     let kept = store
         .setting_or_insert(name, &rand::random::<[u8; 32]>())

@@ -384,6 +384,7 @@ fn services(server: SocketAddr) -> Services {
         register_policy: RegisterPolicy::default(),
         trusted: Networks::default(),
         strangers: Strangers::Challenge,
+        stored_before: Default::default(),
         waiting: Waiting::default(),
         watched: Arc::default(),
         counters: Counters::default(),

@@ -77,7 +77,9 @@ impl Bench {
             .accept(self.now, self.caller, &request, u64::MAX)
             .unwrap();
         let record_route = dialog.then(|| RecordRoute {
-            token: self.tokens.dialog_token(request.call_id()),
+            token: self
+                .tokens
+                .dialog_token(request.call_id(), "caller", self.caller.remote.ip()),
             incoming_flow: None,
         });
         let target = Target {

@@ -384,11 +384,11 @@ pub(crate) fn token(octets: &[u8]) {
         return;
     };
     let tokens = TokenKey::new([1; 32]);
-    if let Some(flow) = tokens.open_flow_token(text) {
-        assert_eq!(tokens.flow_token(&flow), text);
+    if let Some(flow) = tokens.open_flow_token(b"call", text) {
+        assert_eq!(tokens.flow_token(b"call", &flow), text);
     }
-    if tokens.verify_dialog_token(b"call", text) {
-        assert_eq!(tokens.dialog_token(b"call"), text);
+    if let Some(caller) = tokens.open_dialog_token(b"call", "tag", text) {
+        assert_eq!(tokens.dialog_token(b"call", "tag", caller), text);
     }
     if let Some(gruu) = tokens.open_temp_gruu(text) {
         assert!(text.starts_with(gruu::TEMP_PREFIX) && gruu.user.len() < text.len());

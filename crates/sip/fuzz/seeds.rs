@@ -50,8 +50,8 @@ fn tokens() -> Vec<Vec<u8>> {
     };
     let gruu = key.temp_gruu("ann", "urn:uuid:1", "call", 1);
     let texts = [
-        key.flow_token(&flow),
-        key.dialog_token(b"call"),
+        key.flow_token(b"call", &flow),
+        key.dialog_token(b"call", "tag", flow.remote.ip()),
         gruu.unwrap_or_default(),
         NonceKey::new([1; 32]).issue(1_000_000, 5),
     ];

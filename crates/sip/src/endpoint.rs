@@ -165,6 +165,9 @@ pub struct Endpoint {
     events: VecDeque<Event>,
     entropy: Entropy,
     max_transactions: usize,
+    max_octets: usize,
+    /// Of the messages that transactions hold.
+    octets: usize,
     /// User of transactions that nobody asks after: our CANCELs.
     limits: Limits,
 }
@@ -187,15 +190,23 @@ impl Endpoint {
             events: VecDeque::new(),
             entropy: Entropy::new(seed),
             max_transactions,
+            max_octets: usize::MAX,
+            octets: 0,
             limits: Limits::default(),
         }
+    }
+
+    /// With a bound of the octets that the transactions hold, beside that of their number.
+    #[must_use]
+    pub fn with_max_octets(self, max_octets: usize) -> Self {
+        Self { max_octets, ..self }
     }
 
     /// Takes a valid message in.
     pub fn receive(&mut self, now: Instant, flow: Flow, message: &Message) -> Received {
         match message.method() {
             None => self.receive_response(now, message),
-            Some(Method::Ack) => self.receive_ack(now, message),
+            Some(Method::Ack) => self.receive_ack(now, flow, message),
             Some(method) => self.receive_request(now, flow, method, message),
         }
     }
@@ -207,7 +218,7 @@ impl Endpoint {
         method: Method,
         message: &Message,
     ) -> Received {
-        let keys = ServerKeys::of(&self.entropy, message);
+        let keys = ServerKeys::of(&self.entropy, flow, message);
         if let Some(id) = self.by_key.get(&keys.own).copied() {
             // RFC 3261 §17.2.1: the response goes where the retransmission came from.
             if let Some(entry) = self.servers.get_mut(id) {
@@ -224,8 +235,8 @@ impl Endpoint {
         }
     }
 
-    fn receive_ack(&mut self, now: Instant, message: &Message) -> Received {
-        let keys = ServerKeys::of(&self.entropy, message);
+    fn receive_ack(&mut self, now: Instant, flow: Flow, message: &Message) -> Received {
+        let keys = ServerKeys::of(&self.entropy, flow, message);
         let Some(id) = self.by_key.get(&keys.invite).copied() else {
             return Received::Ack;
         };
@@ -276,7 +287,7 @@ impl Endpoint {
         request: &Message,
         user: u64,
     ) -> Result<ServerId, NotAccepted> {
-        if self.servers.len() >= self.max_transactions {
+        if self.servers.len() >= self.max_transactions || self.octets >= self.max_octets {
             return Err(NotAccepted::Full);
         }
         let merge_key = merge_key(&self.entropy, request);
@@ -297,7 +308,8 @@ impl Endpoint {
                 Bytes::new(),
             )
         };
-        let key = ServerKeys::of(&self.entropy, request).own;
+        let key = ServerKeys::of(&self.entropy, flow, request).own;
+        self.octets += response.len();
         let id = self.servers.insert(ServerEntry {
             machine,
             key,
@@ -341,6 +353,8 @@ impl Endpoint {
             entry.response = previous;
             return;
         }
+        let now_held = entry.response.len();
+        self.octets = (self.octets + now_held).saturating_sub(previous.len());
         self.perform_server(now, server.0, &actions);
     }
 
@@ -381,6 +395,7 @@ impl Endpoint {
             self.carried(ClientId(id), flow.connection);
         }
         let request = build(&ClientBranch { id, secret }.to_string());
+        self.octets += request.len();
         if let Some(entry) = self.clients.get_mut(id) {
             entry.request = request;
         }
@@ -479,9 +494,11 @@ impl Endpoint {
     }
 
     fn remove_client(&mut self, id: Id) {
-        if let Some(entry) = self.clients.remove(id)
-            && entry.carrier != 0
-        {
+        let Some(entry) = self.clients.remove(id) else {
+            return;
+        };
+        self.octets = self.octets.saturating_sub(entry.request.len());
+        if entry.carrier != 0 {
             self.by_carrier.remove(&(entry.carrier, id.to_bits()));
         }
     }
@@ -606,6 +623,7 @@ impl Endpoint {
     fn end_server(&mut self, id: Id) {
         self.server_event(id, |user| Event::ServerEnded { user });
         if let Some(entry) = self.servers.remove(id) {
+            self.octets = self.octets.saturating_sub(entry.response.len());
             self.by_key.remove(&entry.key);
             self.merging.remove(&entry.merge_key);
         }

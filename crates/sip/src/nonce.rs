@@ -28,6 +28,8 @@ const CLOCK_SKEW_MS: u64 = 5_000;
 pub enum NonceState {
     /// Ours and in its lifetime; `id` names it to [`NonceCounts`].
     Fresh {
+        /// When it was issued, Unix time.
+        issued_ms: u64,
         /// Its time and random part, the random bits where tables look.
         id: u64,
     },
@@ -81,7 +83,7 @@ impl NonceKey {
                 let fresh = now_ms.saturating_sub(issued_ms) <= lifetime_ms
                     && issued_ms <= now_ms.saturating_add(CLOCK_SKEW_MS);
                 if fresh {
-                    NonceState::Fresh { id }
+                    NonceState::Fresh { issued_ms, id }
                 } else {
                     NonceState::Stale
                 }
@@ -367,6 +369,7 @@ mod tests {
         let nonce = key().issue(NOW_MS, 0xdead_beef);
         assert_eq!(nonce.len(), 24);
         let fresh = NonceState::Fresh {
+            issued_ms: NOW_MS,
             id: id_of(NOW_MS, 0xdead_beef),
         };
         assert_eq!(key().check(&nonce, NOW_MS, LIFETIME_MS), fresh);
@@ -405,6 +408,7 @@ mod tests {
         }
         let bound = key().issue_for(b"192.0.2.1", NOW_MS, 1);
         let fresh = NonceState::Fresh {
+            issued_ms: NOW_MS,
             id: id_of(NOW_MS, 1),
         };
         assert_eq!(

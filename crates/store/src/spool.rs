@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Origins of messages received since `since_ms`, newest first.
-    pub(crate) async fn recent_origins(
+    pub async fn recent_origins(
         &self,
         since_ms: u64,
     ) -> Result<Vec<(Origin, MessageId)>, StoreError> {

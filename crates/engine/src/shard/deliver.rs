@@ -3,6 +3,7 @@
 //! *Invariant*: a message leaves the spool only after a binding took it.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use sidetone_model::{DeviceId, StoredMessage};
@@ -138,6 +139,15 @@ fn copy_for(binding: &Binding, device: DeviceId, message: &StoredMessage, via: &
             format!("m{}-d{}@{}", message.id.0, device.0, to.domain()),
         )
         .header("CSeq", "1 MESSAGE");
+    // RFC 3428 §4: a text that comes late says when it was sent.
+    if !message
+        .headers
+        .lines()
+        .any(|line| line.starts_with("Date: "))
+    {
+        let received = UNIX_EPOCH + Duration::from_millis(message.received_ms);
+        builder = builder.header("Date", httpdate::fmt_http_date(received));
+    }
     for line in message.headers.lines() {
         if let Some((name, value)) = line.split_once(": ") {
             builder = builder.header(name, value);

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use sidetone_services::Verdict;
 use sidetone_sip::proxy::Target;
 use sidetone_sip::{Flow, Message, Scheme, ServerId, Transport, Uri};
 
@@ -35,7 +36,12 @@ impl Shard {
     /// An ACK for a 2xx goes on by the routes that we signed; any other is dropped.
     pub(super) fn handle_ack(&mut self, now: Now, flow: Flow, request: &Message) {
         let routes = self.own_routes(request);
-        if !routes.signed {
+        // What nobody answers is not refused either.
+        let source = flow.remote.ip();
+        if self.services.limiter.source(source, now.unix_ms) != Verdict::Pass
+            || request.to().is_ok_and(|to| to.tag().is_none())
+            || self.may_go_on(now, flow, request, &routes).is_err()
+        {
             return;
         }
         let next = request.routes().nth(routes.count);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, StoredMessage};
 use sidetone_services::AccountRef;
-use sidetone_sip::{Flow, Message, ServerId};
+use sidetone_sip::{Flow, Message, Method, ServerId};
 
 use super::{News, Now, Shard, Want};
 
@@ -76,19 +76,17 @@ impl Shard {
         );
     }
 
+    /// Whether a MESSAGE was stored just before this run began; its answer may have been lost.
+    pub(super) fn was_stored(&self, request: &Message) -> bool {
+        let services = &self.services;
+        let to = services
+            .directory
+            .resolve(&services.domains, request.request_uri());
+        let known = |to: AccountRef| services.stored_before.contains(&origin_of(request, &to));
+        request.method() == Some(Method::Message) && to.is_some_and(known)
+    }
+
     fn new_message(&self, now: Now, request: &Message, to: &AccountRef) -> NewMessage {
-        let from = request.from().ok();
-        let tag = from.and_then(|from| from.tag()).unwrap_or_default();
-        let sender = from.map_or("", |from| from.uri);
-        let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
-        // Not keyed: the same request has the same origin after a restart.
-        let origin = origin(&[
-            sender.as_bytes(),
-            request.call_id(),
-            tag.as_bytes(),
-            &cseq,
-            to.address.as_str().as_bytes(),
-        ]);
         NewMessage {
             from: sender_text(request),
             to: to.address.clone(),
@@ -97,7 +95,7 @@ impl Shard {
             content_type: text(request.content_type().unwrap_or(b"text/plain")),
             headers: kept_headers(request),
             body: request.body(),
-            origin,
+            origin: origin_of(request, to),
         }
     }
 
@@ -187,6 +185,21 @@ fn kept_headers(request: &Message) -> String {
         }
     }
     out
+}
+
+/// Not keyed: the same request has the same origin after a restart.
+fn origin_of(request: &Message, to: &AccountRef) -> Origin {
+    let from = request.from().ok();
+    let tag = from.and_then(|from| from.tag()).unwrap_or_default();
+    let sender = from.map_or("", |from| from.uri);
+    let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
+    origin(&[
+        sender.as_bytes(),
+        request.call_id(),
+        tag.as_bytes(),
+        &cseq,
+        to.address.as_str().as_bytes(),
+    ])
 }
 
 /// A hash of what makes a MESSAGE the same one when it is sent again.

@@ -14,6 +14,7 @@ mod own;
 mod register;
 mod request;
 mod route;
+mod within;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sidetone_model::{AddressOfRecord, DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_services::Verdict;
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
 use sidetone_services::{RegEventLimits, RegEvents, Removal};
 use sidetone_sip::proxy::Proxy;
@@ -191,6 +193,8 @@ pub enum Note {
 pub struct ShardSettings {
     /// Server transactions at a time.
     pub max_transactions: usize,
+    /// Octets of messages that transactions hold; it takes some two and a half times as much memory.
+    pub max_transaction_octets: usize,
     /// MESSAGEs that wait for the store.
     pub max_unstored: usize,
     /// Limits of messages.
@@ -203,6 +207,7 @@ impl Default for ShardSettings {
     fn default() -> Self {
         Self {
             max_transactions: 500_000,
+            max_transaction_octets: 256 << 20,
             max_unstored: 20_000,
             // A body of 64 KiB and its headers.
             limits: Limits {
@@ -230,13 +235,16 @@ pub struct Shard {
     names: names::Names,
     wants: VecDeque<Want>,
     tickets: u64,
+    /// When a wrong password was last written into the log.
+    denied_logged_ms: u64,
 }
 
 impl Shard {
     /// A shard with its own secret.
     #[must_use]
     pub fn new(settings: ShardSettings, services: Arc<Services>, index: u16, seed: u128) -> Self {
-        let endpoint = Endpoint::new(settings.max_transactions, seed ^ u128::from(index) << 64);
+        let endpoint = Endpoint::new(settings.max_transactions, seed ^ u128::from(index) << 64)
+            .with_max_octets(settings.max_transaction_octets);
         let proxy = Proxy::new(Arc::clone(&services.locals), services.tokens.clone());
         let events = RegEvents::new(settings.subscriptions, Arc::clone(&services.watched));
         Self {
@@ -251,6 +259,7 @@ impl Shard {
             names: names::Names::default(),
             wants: VecDeque::new(),
             tickets: 0,
+            denied_logged_ms: 0,
         }
     }
 
@@ -268,6 +277,10 @@ impl Shard {
                 .iter()
                 .all(|octet| matches!(octet, b'\r' | b'\n' | 0)) => {}
             _ if stun::is_stun(octets) => {
+                // Half as long again as the question, and a little more: so asked after like a request.
+                if self.services.limiter.source(remote.ip(), now.unix_ms) != Verdict::Pass {
+                    return;
+                }
                 let answer = stun::binding_response(octets, remote);
                 answer
                     .into_iter()
@@ -296,14 +309,16 @@ impl Shard {
         let Some(partial) = rejected.partial else {
             return;
         };
-        if self.services.limiter.source(flow.remote.ip(), now.unix_ms)
-            == sidetone_services::Verdict::Pass
-        {
+        if self.services.limiter.source(flow.remote.ip(), now.unix_ms) == Verdict::Pass {
             self.reply(flow, &partial, rejected.status, rejected.reason, &[]);
         }
     }
 
     fn handle_message(&mut self, now: Now, flow: Flow, message: &Message) {
+        let limiter = &self.services.limiter;
+        if limiter.is_banned(flow.remote.ip(), now.unix_ms) {
+            return self.services.counters.banned.add();
+        }
         if !message.is_request() {
             if validate::response(message).is_ok() {
                 self.handle_response(now, flow, message);

@@ -33,7 +33,7 @@ impl Shard {
     pub(super) fn handle_request(&mut self, now: Now, flow: Flow, request: &Message) {
         let services = self.services.clone();
         services.counters.requests.add();
-        match services.limiter.source(flow.remote.ip(), now.unix_ms) {
+        match self.source_verdict(now, flow, request) {
             Verdict::Pass => {}
             Verdict::Slow(seconds) => {
                 services.counters.slowed.add();
@@ -63,6 +63,21 @@ impl Shard {
             );
         }
         self.dispatch(now, flow, request);
+    }
+
+    /// What is sent in somebody's name by forged datagrams must not use up what is that somebody's.
+    fn source_verdict(&self, now: Now, flow: Flow, request: &Message) -> Verdict {
+        let (services, source) = (&self.services, flow.remote.ip());
+        let verdict = services.limiter.source(source, now.unix_ms);
+        let proven = || {
+            let authenticator = &services.authenticator;
+            flow.transport.is_reliable()
+                || authenticator.proves_source(request, source, now.unix_ms)
+        };
+        match verdict {
+            Verdict::Slow(_) if proven() => services.limiter.proven(source, now.unix_ms),
+            other => other,
+        }
     }
 
     /// A contact that points at this server sends every request back to it.
@@ -99,10 +114,12 @@ impl Shard {
     fn dispatch(&mut self, now: Now, flow: Flow, request: &Message) {
         let within = request.to().is_ok_and(|to| to.tag().is_some());
         let routes = self.own_routes(request);
-        if within && self.is_for_subscription(request, routes.signed) {
+        if within && self.is_for_subscription(request, routes.signed.is_some()) {
             return self.subscribe_within(now, flow, request);
         }
-        if routes.signed {
+        // A token is for what follows in its dialog: it lets nothing begin, nor anything that has no dialog.
+        let follows = !matches!(request.method(), Some(Method::Register | Method::Publish));
+        if within && follows && routes.signed.is_some() {
             return self.forward_within(now, flow, request, &routes);
         }
         match request.method() {
@@ -266,6 +283,10 @@ impl Shard {
             AuthOutcome::Challenge { stale } => {
                 self.challenge(now, flow, request, realm, header, stale)
             }
+            AuthOutcome::Earlier if self.was_stored(request) => {
+                self.reply(flow, request, 202, "", &[])
+            }
+            AuthOutcome::Earlier => self.challenge(now, flow, request, realm, header, true),
             AuthOutcome::Denied => self.denied(now, flow, request),
             AuthOutcome::Disabled { .. } => {
                 self.reply(flow, request, 403, "the account is disabled", &[])
@@ -314,10 +335,19 @@ impl Shard {
 
     fn denied(&mut self, now: Now, flow: Flow, request: &Message) {
         self.services.counters.denied.add();
-        if let Some(ban) = self.services.limiter.failure(flow.remote.ip(), now.unix_ms) {
-            tracing::warn!(source = %flow.remote.ip(), ?ban, "banned: too many wrong passwords");
+        let source = flow.remote.ip();
+        let user = request.from().map_or("", |from| from.uri);
+        // One a second tells as much as a thousand.
+        if now.unix_ms.saturating_sub(self.denied_logged_ms) >= 1_000 {
+            self.denied_logged_ms = now.unix_ms;
+            tracing::info!(%source, user, "wrong user or password");
         }
-        self.reply(flow, request, 403, "", &[]);
+        if let Some(ban) = self.services.limiter.failure(source, now.unix_ms) {
+            let for_s = ban.until_ms.saturating_sub(now.unix_ms).div_ceil(1000);
+            tracing::warn!(%source, user, for_s, "banned: too many wrong passwords");
+        }
+        // The same words whether there is such a user or not.
+        self.reply(flow, request, 403, "wrong user or password", &[]);
     }
 
     /// A server transaction that we answer ourselves; `None`: there is none and an answer has been given.

@@ -18,10 +18,19 @@ use super::{Now, Shard};
 #[derive(Debug, Default)]
 pub(super) struct OwnRoutes {
     pub(super) count: usize,
-    /// One of them carries the token of this Call-ID.
-    pub(super) signed: bool,
+    /// One of them carries a token that we gave for this Call-ID and one of its tags.
+    pub(super) signed: Option<Signed>,
     /// The flow that the last of them names.
     pub(super) flow: Option<Flow>,
+}
+
+/// What our token says of a dialog.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signed {
+    /// The address from which the dialog was begun.
+    pub(super) caller: IpAddr,
+    /// The request is from the side that began it.
+    pub(super) by_caller: bool,
 }
 
 /// What is known of a forward before its targets are.
@@ -35,6 +44,7 @@ impl Shard {
     /// RFC 3261 §16.4: Route values that name us are taken off.
     pub(super) fn own_routes(&self, request: &Message) -> OwnRoutes {
         let mut own = OwnRoutes::default();
+        let call_id = request.call_id();
         for route in request.routes() {
             let Some(uri) = route.ok().and_then(|route| route.parse_uri().ok()) else {
                 break;
@@ -45,15 +55,27 @@ impl Shard {
             own.count += 1;
             let tokens = &self.services.tokens;
             if let Some(token) = uri.params.value("d") {
-                own.signed |= tokens.verify_dialog_token(request.call_id(), token);
+                own.signed = own.signed.or_else(|| self.signed(request, token));
             }
             let flow = uri
                 .params
                 .value("f")
-                .and_then(|token| tokens.open_flow_token(token));
+                .and_then(|token| tokens.open_flow_token(call_id, token));
             own.flow = flow.as_ref().and_then(Flow::from_token);
         }
         own
+    }
+
+    fn signed(&self, request: &Message, token: &str) -> Option<Signed> {
+        let tag_of = |address: Result<NameAddr<'_>, _>| address.ok()?.tag().map(str::to_owned);
+        let open = |tag: Option<String>| {
+            let (tokens, call_id) = (&self.services.tokens, request.call_id());
+            tokens.open_dialog_token(call_id, &tag?, token)
+        };
+        let said = |caller, by_caller| Signed { caller, by_caller };
+        open(tag_of(request.from()))
+            .map(|caller| said(caller, true))
+            .or_else(|| open(tag_of(request.to())).map(|caller| said(caller, false)))
     }
 
     pub(super) fn is_own_uri(&self, uri: &Uri<'_>) -> bool {
@@ -73,6 +95,11 @@ impl Shard {
         request: &Message,
         routes: &OwnRoutes,
     ) {
+        if let Err(refusal) = self.may_go_on(now, flow, request, routes)
+            && !self.refuse_within(now, flow, request, refusal)
+        {
+            return;
+        }
         let next = request.routes().nth(routes.count);
         let next_uri = match next {
             Some(Ok(route)) => route.uri,
@@ -111,6 +138,8 @@ impl Shard {
 
     fn record_route(&self, request: &Message, incoming: Flow) -> RecordRoute {
         let tokens = &self.services.tokens;
+        let from = request.from().ok();
+        let tag = from.and_then(|from| from.tag()).unwrap_or_default();
         let reachable = request
             .contacts()
             .next()
@@ -122,8 +151,9 @@ impl Shard {
                 !incoming.transport.is_reliable() && self.is_direct(contact.uri, incoming)
             });
         RecordRoute {
-            token: tokens.dialog_token(request.call_id()),
-            incoming_flow: (!reachable).then(|| tokens.flow_token(&incoming.as_token())),
+            token: tokens.dialog_token(request.call_id(), tag, incoming.remote.ip()),
+            incoming_flow: (!reachable)
+                .then(|| tokens.flow_token(request.call_id(), &incoming.as_token())),
         }
     }
 
@@ -407,13 +437,35 @@ impl Shard {
             request: request.clone(),
             incoming,
             pop_routes: pending.pop_routes,
-            targets,
+            targets: targets.into_iter().filter(is_sent_to).collect(),
             record_route: pending.record_route,
             asserted: pending.asserted,
             strip_credentials: true,
         };
+        if forward.targets.is_empty() {
+            let why = "this server sends nothing to such an address";
+            let answer = self.answer(incoming, request, 403, why, &[]);
+            return self.endpoint.respond(now.instant, server, 403, answer);
+        }
         self.proxy.forward(now.instant, &mut self.endpoint, forward);
     }
+}
+
+/// Nothing is opened to addresses that no peer has: a user could name them to reach what the server's own network keeps
+/// there. A flow that came from one is that peer's own.
+fn is_sent_to(target: &Target) -> bool {
+    let no_peer = match target.flow.remote.ip().to_canonical() {
+        IpAddr::V4(address) => {
+            address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.is_link_local()
+        }
+        IpAddr::V6(address) => {
+            address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local()
+        }
+    };
+    target.flow.connection != 0 || !no_peer
 }
 
 fn transport_of(uri: &Uri<'_>) -> Option<Transport> {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::hash::Hasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -43,15 +43,19 @@ pub(super) struct ServerKeys {
 }
 
 impl ServerKeys {
-    pub(super) fn of(entropy: &Entropy, request: &Message) -> Self {
+    /// The source counts too: a branch is no secret to those whom a request has passed, and whoever knew it would get
+    /// the answers, or could cancel.
+    pub(super) fn of(entropy: &Entropy, flow: Flow, request: &Message) -> Self {
+        let source = source_octets(flow.remote.ip());
         let method = request.method_text().as_bytes();
         let key = |method: &[u8]| match request.top_via() {
             Ok(via) if via.has_magic_branch() => {
                 let port = via.port.unwrap_or_default().to_be_bytes();
                 let branch = via.branch().unwrap_or_default();
-                entropy.digest(&[branch.as_bytes(), via.host.as_bytes(), &port, method])
+                let host = via.host.as_bytes();
+                entropy.digest(&[branch.as_bytes(), host, &port, method, &source])
             }
-            _ => old_key(entropy, request, method),
+            _ => old_key(entropy, request, method, &source),
         };
         let invite = || key(b"INVITE");
         match request.method() {
@@ -94,7 +98,7 @@ pub(super) fn merge_key(entropy: &Entropy, request: &Message) -> u128 {
 }
 
 /// Of a client of RFC 2543, which has no unique branch.
-fn old_key(entropy: &Entropy, request: &Message, method: &[u8]) -> u128 {
+fn old_key(entropy: &Entropy, request: &Message, method: &[u8], source: &[u8]) -> u128 {
     let cseq = request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes();
     let tag = request
         .from()
@@ -103,7 +107,16 @@ fn old_key(entropy: &Entropy, request: &Message, method: &[u8]) -> u128 {
         .unwrap_or_default();
     let via = request.header(HeaderName::Via).unwrap_or_default();
     let uri = request.request_uri().as_bytes();
-    entropy.digest(&[uri, tag.as_bytes(), request.call_id(), &cseq, via, method])
+    let call_id = request.call_id();
+    entropy.digest(&[uri, tag.as_bytes(), call_id, &cseq, via, method, source])
+}
+
+/// The same for IPv4 in both notations.
+fn source_octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }
 
 /// What our branches say: cookie, place of the transaction, and a secret of its own.

@@ -80,6 +80,57 @@ fn a_copy_that_came_another_way_is_merged_until_the_first_is_over() {
 }
 
 #[test]
+fn what_transactions_hold_is_bounded_by_octets_too() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(1_000, 1).with_max_octets(5_000);
+    let udp = flow(Transport::Udp);
+    let mut accepted = 0;
+    for number in 0..100 {
+        let options = request("MESSAGE", &format!("z9hG4bK{number}"), ";rport");
+        if let Ok(server) = endpoint.accept(now, udp, &options, 7) {
+            endpoint.respond(now, server, 200, Bytes::from(vec![b'x'; 1_000]));
+            accepted += 1;
+        }
+    }
+    assert_eq!(accepted, 5);
+    endpoint.handle_timeout(now + T1_64);
+    let later = request("MESSAGE", "z9hG4bKlater", ";rport");
+    assert!(endpoint.accept(now, udp, &later, 7).is_ok(), "given back");
+}
+
+#[test]
+fn a_branch_known_to_somebody_else_is_worth_nothing() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let udp = flow(Transport::Udp);
+    let thief = Flow {
+        remote: "192.0.2.66:5060".parse().expect("an address"),
+        ..udp
+    };
+    let invite = request("INVITE", "z9hG4bKa", ";rport");
+    let server = endpoint.accept(now, udp, &invite, 1).expect("room");
+    endpoint.respond(now, server, 180, Bytes::from_static(b"ringing"));
+    while endpoint.poll_transmit().is_some() {}
+    assert_eq!(endpoint.receive(now, thief, &invite), Received::Request);
+    assert!(
+        endpoint.poll_transmit().is_none(),
+        "no answer for the thief"
+    );
+    let cancel = request("CANCEL", "z9hG4bKa", ";rport");
+    assert_eq!(
+        endpoint.receive(now, thief, &cancel),
+        Received::Cancel(None)
+    );
+    assert_eq!(
+        endpoint.receive(now, udp, &cancel),
+        Received::Cancel(Some(server))
+    );
+    assert_eq!(endpoint.receive(now, udp, &invite), Received::Absorbed);
+    let sent = endpoint.poll_transmit().expect("the answer again");
+    assert_eq!(sent.flow.remote.ip(), udp.remote.ip());
+}
+
+#[test]
 fn without_rport_the_answer_goes_to_the_port_of_sent_by() {
     let mut endpoint = Endpoint::new(10, 1);
     let options = request("OPTIONS", "z9hG4bKa", "");

@@ -63,7 +63,8 @@ pub(super) fn request(
     spend_hop(&mut edit, message);
     routes(&mut edit, changes.pop_routes, hop.routes);
     if let Some(record) = &changes.record_route {
-        record_route(&mut edit, record, changes.incoming, hop, locals, tokens);
+        let incoming = (message.call_id(), changes.incoming);
+        record_route(&mut edit, record, incoming, hop, locals, tokens);
     }
     identity(&mut edit, changes);
     if let Some(breadth) = hop.breadth {
@@ -127,7 +128,7 @@ fn routes(edit: &mut Edit<'_>, pop: usize, push: &[String]) {
 fn record_route(
     edit: &mut Edit<'_>,
     record: &RecordRoute,
-    incoming: Flow,
+    (call_id, incoming): (&[u8], Flow),
     hop: &Hop<'_>,
     locals: &Locals,
     tokens: &TokenKey,
@@ -144,7 +145,9 @@ fn record_route(
             ">\r\n",
         ])
     };
-    let outgoing = hop.record.then(|| tokens.flow_token(&hop.flow.as_token()));
+    let outgoing = hop
+        .record
+        .then(|| tokens.flow_token(call_id, &hop.flow.as_token()));
     let side = |flow: &Flow| (flow.transport, flow.listener);
     let one =
         side(&incoming) == side(&hop.flow) && outgoing.is_none() && record.incoming_flow.is_none();
@@ -164,6 +167,8 @@ fn record_route(
 fn identity(edit: &mut Edit<'_>, changes: &Changes) {
     edit.remove_all(HeaderName::PAssertedIdentity);
     edit.remove_all(HeaderName::PPreferredIdentity);
+    // What came before RFC 3325; many phones show it rather than that.
+    edit.remove_all(HeaderName::RemotePartyId);
     if let Some(asserted) = &changes.asserted {
         edit.append_field(HeaderName::PAssertedIdentity.as_str(), asserted);
     }
@@ -182,6 +187,10 @@ pub(super) fn response<'m>(
     message.values(HeaderName::Via).nth(1)?;
     let mut edit = Edit::new(message);
     edit.remove_first_value(HeaderName::Via);
+    // RFC 3325 §5: nobody vouches for what a callee says that it is.
+    edit.remove_all(HeaderName::PAssertedIdentity);
+    edit.remove_all(HeaderName::PPreferredIdentity);
+    edit.remove_all(HeaderName::RemotePartyId);
     for other in others {
         for field in other.fields().filter(|field| is_challenge(field.name)) {
             edit.append_field(field.name.as_str(), field.value);

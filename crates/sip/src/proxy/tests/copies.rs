@@ -124,7 +124,7 @@ fn one_record_route_where_both_sides_see_us_alike() {
             format!("{udp}>")
         ]
     );
-    let token = tokens().flow_token(&flow("u1").as_token());
+    let token = tokens().flow_token(b"one", &flow("u1").as_token());
     assert_eq!(
         record(true, "u1", None),
         [format!("{udp};f={token}>"), format!("{udp}>")]
