@@ -269,6 +269,75 @@ fn a_to_tag_and_a_route_are_no_way_round_authentication() {
 }
 
 #[test]
+fn what_was_seen_of_a_call_is_worth_nothing_to_others() {
+    let server = Server::with(&["ann", "bob"]);
+    let mut ann = Phone::udp(&server, "ann").registered();
+    let mut bob = Phone::udp(&server, "bob").registered();
+    let invite = ann.invite(&server.uri("bob"));
+    let offered = bob.expect("INVITE");
+    bob.answer(&offered, 180);
+    let routes = offered.values("Record-Route");
+    assert!(!routes.is_empty(), "{offered:?}");
+    let mut mallory = Phone::udp_elsewhere(&server, "mallory", 100);
+    let call_id = offered.call_id().to_owned();
+    for method in [
+        "INVITE", "MESSAGE", "BYE", "INFO", "REFER", "OPTIONS", "NOTIFY",
+    ] {
+        for (to, target) in [
+            (format!("<{}>", server.uri("bob")), bob.contact.clone()),
+            (
+                format!("<{}>;tag=made-up", server.uri("bob")),
+                bob.contact.clone(),
+            ),
+            (
+                format!("<{}>;tag=made-up", server.uri("bob")),
+                server.uri("bob"),
+            ),
+            (
+                "<sip:x@127.0.0.9:7>;tag=made-up".to_owned(),
+                "sip:x@127.0.0.9:7".to_owned(),
+            ),
+        ] {
+            let mut forged = mallory
+                .draft(method, &target)
+                .but("From", offered.header("From").unwrap_or_default())
+                .but("To", to)
+                .but("Call-ID", call_id.clone());
+            for route in &routes {
+                forged = forged.with("Route", route.clone());
+            }
+            let answer = mallory.try_transact(&forged, Duration::from_secs(2));
+            let status = answer.as_ref().and_then(Message::status);
+            assert!(matches!(status, Some(403 | 407)), "{method}: {answer:?}");
+            bob.expect_silence(method, Duration::from_millis(20));
+        }
+    }
+    let quiet = Duration::from_millis(200);
+    // Nor does a Via that a callee has seen bring its answers, or end the call.
+    let via = offered.values("Via").pop().unwrap_or_default();
+    let stolen = mallory.draft("INVITE", &server.uri("bob"));
+    let stolen = Message {
+        headers: invite.headers.clone(),
+        ..stolen
+    }
+    .but("Via", via.clone());
+    let cancel = Message {
+        start: invite.start.replace("INVITE", "CANCEL"),
+        ..invite.clone()
+    }
+    .but("CSeq", format!("{} CANCEL", invite.cseq()))
+    .but("Via", via);
+    mallory.send(&stolen);
+    mallory.send(&cancel);
+    bob.expect_silence("CANCEL", quiet);
+    bob.answer(&offered, 200);
+    let answer = ann.final_answer(&invite, Duration::from_secs(5));
+    assert_eq!(answer.and_then(|a| a.status()), Some(200));
+    let stray = mallory.take(quiet, |m| m.status() == Some(200) && m.method() == "INVITE");
+    assert!(stray.is_none(), "{stray:?}");
+}
+
+#[test]
 fn an_ack_out_of_nowhere_reaches_nobody() {
     let server = Server::with(&["bob"]);
     let mut bob = Phone::udp(&server, "bob").registered();

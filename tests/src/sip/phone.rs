@@ -47,6 +47,13 @@ impl Phone {
         Phone::new(user, Wire::udp(server.ip, server.udp()))
     }
 
+    /// A phone by UDP at an address of its own, so many after the server's.
+    pub fn udp_elsewhere(server: &Server, user: &str, places: u8) -> Phone {
+        let [a, b, c, d] = server.ip.octets();
+        let address = [a, b, c, d.wrapping_add(places)].into();
+        Phone::new(user, Wire::udp(address, server.udp()))
+    }
+
     /// The first phone of a person, by TCP.
     pub fn tcp(server: &Server, user: &str) -> Phone {
         Phone::new(user, Wire::tcp(server.udp()))
