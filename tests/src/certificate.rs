@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, date_time_ymd,
 };
 
 use crate::folder::Folder;
@@ -36,6 +37,23 @@ impl Authority {
         let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
         let file = folder.write("authority.pem", issuer.pem());
         Authority { issuer, file }
+    }
+
+    /// A chain for somebody else's key, good from a second of 1970's count for a while.
+    pub fn certify(
+        &self,
+        names: Vec<String>,
+        key: &impl PublicKeyData,
+        from_s: u64,
+        lifetime: Duration,
+    ) -> String {
+        let mut params = CertificateParams::new(names).expect("names");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from_s);
+        params.not_after = params.not_before + lifetime;
+        let certificate = params.signed_by(key, &self.issuer).expect("a certificate");
+        format!("{}{}", certificate.pem(), self.issuer.pem())
     }
 
     /// A certificate for a domain and an address.

@@ -3,6 +3,7 @@
 //! *Invariant*: nothing here links the server. What a test knows, it knows from
 //! the wire, the command line and the log.
 
+pub mod acme;
 pub mod baresip;
 pub mod browser;
 pub mod certificate;

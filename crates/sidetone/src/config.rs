@@ -33,6 +33,7 @@ pub(crate) struct Config {
     pub data: PathBuf,
     pub sip: Sip,
     pub https: Https,
+    pub acme: Acme,
     pub media: Media,
     pub store: StoreConfig,
     pub limits: Limits,
@@ -66,6 +67,15 @@ pub(crate) struct Https {
     pub metrics_anywhere: bool,
     pub origins: Vec<String>,
     pub certificate: Certificate,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Acme {
+    pub directory: String,
+    pub contact: Vec<String>,
+    pub terms_agreed: bool,
+    pub root: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,6 +211,7 @@ impl Default for Config {
             data: PathBuf::from("data"),
             sip: Sip::default(),
             https: Https::default(),
+            acme: Acme::default(),
             media: Media::default(),
             store: StoreConfig::default(),
             limits: Limits::default(),
@@ -238,6 +249,17 @@ impl Default for Https {
             metrics_anywhere: false,
             origins: Vec::new(),
             certificate: Certificate::SelfSigned,
+        }
+    }
+}
+
+impl Default for Acme {
+    fn default() -> Self {
+        Self {
+            directory: "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+            contact: Vec::new(),
+            terms_agreed: false,
+            root: PathBuf::new(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+mod acme;
 mod cli;
 mod config;
 mod control;

@@ -10,6 +10,7 @@ mod running;
 mod signals;
 mod web;
 
+use crate::acme::{self, Renewal};
 use crate::cli::Failure;
 use crate::config::{Certificate, Config, LogFormat, Network, Strangers};
 use crate::control;
@@ -104,7 +105,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
         closing,
     )
     .await?;
-    let tasks = begin_tasks(&running, data)?;
+    let tasks = begin_tasks(config, &running, data)?;
     announce(&store, portal, &listeners).await?;
     tracing::info!(data = %data.display(), took_ms = started.elapsed().as_millis(), "ready");
     let outcome = until_the_end(&running, &mut signals).await;
@@ -165,17 +166,14 @@ fn server_tls(
     advertised: &Advertised,
     listeners: &[Listen],
 ) -> Result<ServerTls, Failure> {
+    let names = advertised.names(config, listeners);
     let tls = match &config.https.certificate {
-        Certificate::SelfSigned => {
-            let names = advertised.names(config, listeners);
-            ServerTls::self_signed(&names, &data.join("tls"))
-        }
+        Certificate::SelfSigned => ServerTls::self_signed(&names, &data.join("tls")),
         Certificate::Files { chain, key } => ServerTls::from_files(chain, key),
-        Certificate::Acme => {
-            return Err(Failure::new(
-                "https.certificate: \"acme\" is not there yet: use \"self-signed\" or { chain, key }",
-            ));
-        }
+        Certificate::Acme => match acme::missing(config).as_slice() {
+            [] => ServerTls::acme(&names, &data.join("tls")),
+            reasons => return Err(Failure::new(reasons.join("\nsidetone: "))),
+        },
     };
     tls.map_err(|e| Failure::new(format!("https.certificate: {e}")))
 }
@@ -326,15 +324,25 @@ fn supplies(
     })
 }
 
-fn begin_tasks(running: &Arc<Running>, data: &Path) -> Result<Vec<JoinHandle<()>>, Failure> {
+fn begin_tasks(
+    config: &Config,
+    running: &Arc<Running>,
+    data: &Path,
+) -> Result<Vec<JoinHandle<()>>, Failure> {
     let socket = control::listen(data).map_err(|e| {
         let path = data.join(control::SOCKET_FILE);
         Failure::new(format!("{}: {e}", path.display()))
     })?;
-    Ok(vec![
+    let mut tasks = vec![
         tokio::spawn(control::serve(socket, Arc::clone(running))),
         tokio::spawn(chores::run(Arc::clone(running))),
-    ])
+    ];
+    if config.https.certificate == Certificate::Acme {
+        let renewal = Renewal::new(config, data, Arc::clone(&running.tls));
+        let renewal = renewal.map_err(|e| Failure::new(format!("acme.root: {e}")))?;
+        tasks.push(tokio::spawn(renewal.run()));
+    }
+    Ok(tasks)
 }
 
 /// What whoever started the server wants to know.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use sidetone_transport::tls::{ClientTls, ServerTls};
+use sidetone_transport::tls::{ACME_TLS, ClientTls, ServerTls};
 
 struct Files {
     directory: tempfile::TempDir,
@@ -135,6 +135,61 @@ fn one_file_may_hold_chain_and_key() {
     let (certificate, private) = made("a.example");
     let both = files.write("both.pem", &format!("{private}{certificate}"));
     ServerTls::from_files(&both, &both).unwrap();
+}
+
+fn issued(name: &str) -> (String, String) {
+    let issuer = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, issuer).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+#[test]
+fn what_an_authority_issued_is_used_at_once_and_kept() {
+    let files = Files::new();
+    let directory = files.directory.path();
+    let names = ["a.example".to_owned()];
+    let tls = ServerTls::acme(&["self.example".to_owned()], directory).unwrap();
+    assert!(tls.summary().self_signed);
+    let (chain, key) = issued("a.example");
+    tls.install(&chain, &key, &names).unwrap();
+    assert_eq!(tls.summary().names, names);
+    assert!(!tls.summary().self_signed);
+    let kept = files.path("acme.pem");
+    let mode = fs::metadata(&kept).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Neither a key of something else nor a missing name takes its place.
+    let before = fs::read(&kept).unwrap();
+    assert!(tls.install(&chain, &made("a.example").1, &names).is_err());
+    let (other, other_key) = issued("b.example");
+    assert!(tls.install(&other, &other_key, &names).is_err());
+    assert_eq!(fs::read(&kept).unwrap(), before);
+    assert!(!files.path("acme.new").exists());
+    assert_eq!(tls.summary().names, names);
+    // A later start finds it; a damaged one does not keep the server from starting.
+    let later = ServerTls::acme(&["self.example".to_owned()], directory).unwrap();
+    assert_eq!(later.summary().names, names);
+    fs::write(&kept, "nothing").unwrap();
+    assert!(later.reload().is_err());
+    assert_eq!(later.summary().names, names);
+    let damaged = ServerTls::acme(&["self.example".to_owned()], directory).unwrap();
+    assert_eq!(damaged.summary().names, ["self.example"]);
+}
+
+#[test]
+fn only_https_offers_the_protocol_of_challenges_and_only_with_acme() {
+    let files = Files::new();
+    let names = ["a.example".to_owned()];
+    let tls = ServerTls::acme(&names, files.directory.path()).unwrap();
+    assert!(tls.https().alpn_protocols.contains(&ACME_TLS.to_vec()));
+    assert!(tls.sip().alpn_protocols.is_empty());
+    let own = ServerTls::self_signed(&names, files.directory.path()).unwrap();
+    assert!(!own.https().alpn_protocols.contains(&ACME_TLS.to_vec()));
 }
 
 #[test]

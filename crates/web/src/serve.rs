@@ -22,6 +22,9 @@ use tower::ServiceExt;
 
 use crate::websocket::Peer;
 
+/// The protocol in ALPN by which an ACME authority validates.
+const ACME_TLS: &[u8] = b"acme-tls/1";
+
 /// The sockets to serve on; the caller decides that `http` is loopback only.
 pub struct Listeners {
     /// Spoken to with TLS.
@@ -143,6 +146,8 @@ impl Door {
         }
         let handshake = self.acceptor.accept(stream);
         match timeout(self.bounds.handshake, handshake).await {
+            // An authority has seen what it asked for; nothing else is said (RFC 8737 §3).
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(ACME_TLS) => {}
             Ok(Ok(stream)) => self.requests(stream, peer, permit, watcher).await,
             Ok(Err(error)) => tracing::debug!(remote = %peer.remote, %error, "handshake"),
             Err(_) => tracing::debug!(remote = %peer.remote, "handshake took too long"),

@@ -1,6 +1,7 @@
 //! `sidetone check`: what would keep the server from starting, a reason a line.
 
 use super::{Context, Failure, say};
+use crate::acme;
 use crate::config::Certificate;
 use crate::control::{self, ControlRequest};
 use rustls::crypto::ring::sign::any_supported_type;
@@ -17,6 +18,9 @@ pub(super) fn check(context: &Context) -> Result<(), Failure> {
     let running = control::ask(&context.data, &ControlRequest::Status).is_ok();
     let mut reasons = Vec::new();
     check_disk(context, running, &mut reasons);
+    if context.config.https.certificate == Certificate::Acme {
+        reasons.extend(acme::missing(&context.config));
+    }
     check_certificate(&context.config.https.certificate, &mut reasons);
     if !running {
         check_ports(context, &mut reasons);

@@ -15,8 +15,9 @@ pub(crate) struct Key {
     pub meaning: &'static str,
 }
 
-pub(super) const SECTIONS: &[&str] =
-    &["sip", "https", "media", "store", "limits", "log", "cluster"];
+pub(super) const SECTIONS: &[&str] = &[
+    "sip", "https", "acme", "media", "store", "limits", "log", "cluster",
+];
 
 const fn key(
     section: &'static str,
@@ -159,6 +160,30 @@ pub(crate) const KEYS: &[Key] = &[
         "certificate",
         "\"self-signed\"",
         "\"self-signed\", \"acme\", or { chain = \"FILE\", key = \"FILE\" }.",
+    ),
+    key(
+        "acme",
+        "directory",
+        "\"https://acme-v02.api.letsencrypt.org/directory\"",
+        "The authority that certificates are ordered from, with `https.certificate = \"acme\"`. It checks each domain by TLS-ALPN-01: port 443 of every domain has to reach one of `https.listen`.",
+    ),
+    key(
+        "acme",
+        "contact",
+        "[]",
+        "Where the authority may write to: [\"mailto:admin@example.org\"].",
+    ),
+    key(
+        "acme",
+        "terms_agreed",
+        "false",
+        "You agree to the authority's terms of service. Nothing is ordered before.",
+    ),
+    key(
+        "acme",
+        "root",
+        "\"\"",
+        "A PEM file with the root that a private authority's own HTTPS is trusted by, beside the system's.",
     ),
     key(
         "media",

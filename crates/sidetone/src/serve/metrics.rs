@@ -33,6 +33,12 @@ pub(super) fn text(running: &Running) -> String {
         "Time since the start.",
         running.started.elapsed().as_secs(),
     );
+    let ends_s = running.tls.summary().not_after_s;
+    text.gauge(
+        "certificate_not_after_seconds",
+        "End of the certificate in use, since 1970.",
+        u64::try_from(ends_s).unwrap_or(0),
+    );
     services(&mut text, running);
     shell(&mut text, running);
     store(&mut text, running);

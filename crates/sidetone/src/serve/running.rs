@@ -79,6 +79,8 @@ impl Running {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.into()))
             .collect();
+        let (certificate, now_ms) = (self.tls.summary(), crate::cli::now_ms());
+        let now_s = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.started.elapsed().as_secs(),
@@ -103,6 +105,11 @@ impl Running {
                 "datagrams": figures.datagrams_dropped,
                 "inbox": figures.inbox_overflows,
                 "connections": figures.connections_refused,
+            },
+            "certificate": {
+                "names": certificate.names,
+                "days_left": certificate.days_left(now_s),
+                "self_signed": certificate.self_signed,
             },
             "store_failures": writer.failures,
             "task_failures": figures.task_failures,

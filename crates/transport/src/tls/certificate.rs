@@ -23,6 +23,8 @@ const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 pub struct CertificateSummary {
     /// Subject alternative names: DNS names, addresses, URIs.
     pub names: Vec<String>,
+    /// Begin of validity, seconds since 1970.
+    pub not_before_s: i64,
     /// End of validity, seconds since 1970.
     pub not_after_s: i64,
     /// Issuer and subject are the same.
@@ -37,6 +39,21 @@ impl CertificateSummary {
             .div_euclid(86_400)
     }
 
+    /// When two thirds of the validity are over: time for the next one.
+    pub fn renew_at_s(&self) -> i64 {
+        let lifetime_s = self.not_after_s.saturating_sub(self.not_before_s).max(0);
+        self.not_after_s.saturating_sub(lifetime_s / 3)
+    }
+
+    /// Whether it names all of these.
+    pub fn covers(&self, names: &[String]) -> bool {
+        let has = |wanted: &String| {
+            let mut all = self.names.iter();
+            all.any(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        names.iter().all(has)
+    }
+
     /// Reads a DER certificate.
     pub fn of(der: &[u8]) -> Option<Self> {
         let mut certificate = Der(Der(der).expect(SEQUENCE)?);
@@ -47,12 +64,13 @@ impl CertificateSummary {
         let (_serial, _algorithm) = (fields.next()?, fields.next()?);
         let issuer = fields.expect(SEQUENCE)?;
         let mut validity = Der(fields.expect(SEQUENCE)?);
-        let _not_before = validity.next()?;
+        let not_before_s = time(validity.next()?)?;
         let not_after_s = time(validity.next()?)?;
         let subject = fields.expect(SEQUENCE)?;
         let names = alternative_names(fields)?;
         Some(Self {
             names,
+            not_before_s,
             not_after_s,
             self_signed: issuer == subject,
         })
@@ -221,6 +239,22 @@ mod tests {
         assert_eq!(time((UTC_TIME, b"4912312359")), None);
         assert_eq!(time((UTC_TIME, b"49123123595-Z")), None);
         assert_eq!(time((OCTETS, b"491231235959Z")), None);
+    }
+
+    #[test]
+    fn renewal_is_due_after_two_thirds() {
+        let mut summary = CertificateSummary {
+            names: vec!["A.example".to_owned()],
+            not_before_s: 100,
+            not_after_s: 400,
+            self_signed: false,
+        };
+        assert_eq!(summary.renew_at_s(), 300);
+        assert!(summary.covers(&["a.Example".to_owned()]) && summary.covers(&[]));
+        assert!(!summary.covers(&["a.example".to_owned(), "b.example".to_owned()]));
+        // Nonsense is due at its end, and harms nobody.
+        summary.not_before_s = i64::MAX;
+        assert_eq!(summary.renew_at_s(), 400);
     }
 
     #[test]

@@ -5,14 +5,18 @@
 //! handshakes that start later use the new one. A client always checks its peer.
 
 mod certificate;
+mod challenge;
 mod client;
+mod file;
 mod self_signed;
 mod server;
 
 use std::path::{Path, PathBuf};
 
 pub use certificate::CertificateSummary;
+pub use challenge::{ACME_TLS, Challenge};
 pub use client::ClientTls;
+pub use file::write_private;
 pub use server::ServerTls;
 
 /// What is wrong with a certificate or key, and with which file.

@@ -1,12 +1,9 @@
 //! The certificate that a server makes for itself.
 //!
-//! *Invariants:* the key file exists with mode 0600 from its first byte; both files
-//! appear whole or not at all; a pair that does not fit together is remade.
+//! *Invariant:* a pair of files that does not fit together is remade.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,6 +13,7 @@ use rcgen::{
 
 use super::TlsError;
 use super::certificate::civil_from_days;
+use super::file::write_whole;
 use super::server::{Loaded, load_files};
 
 const CHAIN_FILE: &str = "self-signed.crt";
@@ -84,22 +82,6 @@ fn make(names: &[String], now_s: i64) -> Result<(String, String), rcgen::Error> 
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), key.serialize_pem()))
-}
-
-fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    match fs::remove_file(&fresh) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)
 }
 
 fn unix_now_s() -> i64 {

@@ -16,7 +16,12 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use super::certificate::CertificateSummary;
+use super::challenge::{ACME_TLS, Challenge, Challenges};
+use super::file::Fresh;
 use super::{TlsError, self_signed};
+
+/// Key and chain of an ACME authority, in one file so that both change at once.
+const ACME_FILE: &str = "acme.pem";
 
 enum Source {
     SelfSigned {
@@ -26,6 +31,11 @@ enum Source {
     Files {
         chain: PathBuf,
         key: PathBuf,
+    },
+    /// What an authority issued; a self-signed one until then.
+    Acme {
+        names: Vec<String>,
+        directory: PathBuf,
     },
 }
 
@@ -37,24 +47,47 @@ pub(super) struct Loaded {
 
 /// The slot that running settings read at each handshake.
 #[derive(Debug)]
-struct Slot(RwLock<Loaded>);
+struct Slot {
+    loaded: RwLock<Loaded>,
+    challenges: Arc<Challenges>,
+}
 
 impl Slot {
+    fn new(loaded: Loaded) -> Self {
+        Self {
+            loaded: RwLock::new(loaded),
+            challenges: Arc::default(),
+        }
+    }
+
     fn get(&self) -> Loaded {
-        self.0
+        self.loaded
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     fn set(&self, loaded: Loaded) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
     }
 }
 
 impl ResolvesServerCert for Slot {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.get().key)
+    }
+}
+
+/// The same slot where an ACME authority may ask, too.
+#[derive(Debug)]
+struct Answering(Arc<Slot>);
+
+impl ResolvesServerCert for Answering {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        match Challenges::asked(&hello) {
+            true => self.0.challenges.resolve(&hello),
+            false => self.0.resolve(hello),
+        }
     }
 }
 
@@ -80,6 +113,42 @@ impl ServerTls {
         Self::from_source(Source::Files { chain, key })
     }
 
+    /// The certificate that an ACME authority issued, kept in `directory`; before the first
+    /// one, a self-signed certificate for `names`.
+    pub fn acme(names: &[String], directory: &Path) -> Result<Self, TlsError> {
+        let (names, directory) = (names.to_vec(), directory.to_owned());
+        Self::from_source(Source::Acme { names, directory })
+    }
+
+    /// Answers an authority that asks for `name` with this digest, on the HTTPS listeners,
+    /// until the returned value is dropped.
+    pub fn answer_challenge(&self, name: &str, digest: &[u8; 32]) -> Result<Challenge, TlsError> {
+        let opened = self.slot.challenges.open(name, digest);
+        opened.map_err(|e| TlsError::new(self.source.path(), e))
+    }
+
+    /// Keeps what an ACME authority issued (PEM) and uses it for all later handshakes. A key
+    /// or chain that cannot be used, or does not name all of `names`, changes nothing.
+    pub fn install(
+        &self,
+        chain: &str,
+        key: &str,
+        names: &[String],
+    ) -> Result<CertificateSummary, TlsError> {
+        let place = self.source.path().join(ACME_FILE);
+        let wrong = |e: &dyn ToString| TlsError::new(&place, e.to_string());
+        let text = format!("{}\n{}\n", key.trim_end(), chain.trim_end());
+        let fresh = Fresh::private(&place, &text).map_err(|e| wrong(&e))?;
+        let loaded = load_files(&fresh.path, &fresh.path)?;
+        if !loaded.summary.covers(names) {
+            return Err(wrong(&"the authority left out a name"));
+        }
+        fresh.keep().map_err(|e| wrong(&e))?;
+        let summary = loaded.summary.clone();
+        self.slot.set(loaded);
+        Ok(summary)
+    }
+
     /// Reads the files again (or remakes the self-signed certificate when due) for
     /// all later handshakes. On an error nothing changes.
     pub fn reload(&self) -> Result<CertificateSummary, TlsError> {
@@ -94,7 +163,8 @@ impl ServerTls {
         Arc::clone(&self.sip)
     }
 
-    /// Settings for HTTPS and secure WebSocket: ALPN `h2`, `http/1.1`.
+    /// Settings for HTTPS and secure WebSocket: ALPN `h2`, `http/1.1`; with ACME also
+    /// [`ACME_TLS`], after whose handshake the connection has to be closed.
     pub fn https(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.https)
     }
@@ -105,11 +175,15 @@ impl ServerTls {
     }
 
     fn from_source(source: Source) -> Result<Self, TlsError> {
-        let slot = Arc::new(Slot(RwLock::new(source.load()?)));
+        let slot = Arc::new(Slot::new(source.first()?));
         let mut config =
             config_with(Arc::clone(&slot)).map_err(|e| TlsError::new(source.path(), e))?;
         let sip = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if matches!(source, Source::Acme { .. }) {
+            config.alpn_protocols.push(ACME_TLS.to_vec());
+            config.cert_resolver = Arc::new(Answering(Arc::clone(&slot)));
+        }
         Ok(Self {
             source,
             slot,
@@ -122,8 +196,19 @@ impl ServerTls {
 impl Source {
     fn path(&self) -> &Path {
         match self {
-            Self::SelfSigned { directory, .. } => directory,
+            Self::SelfSigned { directory, .. } | Self::Acme { directory, .. } => directory,
             Self::Files { chain, .. } => chain,
+        }
+    }
+
+    /// At the start even a kept file that is damaged keeps nobody from serving.
+    fn first(&self) -> Result<Loaded, TlsError> {
+        match (self, self.load()) {
+            (Self::Acme { names, directory }, Err(error)) => {
+                tracing::warn!(%error, "the kept certificate cannot be used");
+                self_signed::load_or_make(names, directory)
+            }
+            (_, loaded) => loaded,
         }
     }
 
@@ -131,6 +216,13 @@ impl Source {
         match self {
             Self::SelfSigned { names, directory } => self_signed::load_or_make(names, directory),
             Self::Files { chain, key } => load_files(chain, key),
+            Self::Acme { names, directory } => {
+                let kept = directory.join(ACME_FILE);
+                match kept.exists() {
+                    true => load_files(&kept, &kept),
+                    false => self_signed::load_or_make(names, directory),
+                }
+            }
         }
     }
 }
