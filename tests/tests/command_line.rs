@@ -205,3 +205,54 @@ fn a_reset_link_lets_a_person_choose_a_password() {
         "{signed:?}"
     );
 }
+
+/// Runs a command beside the server that is under test, without its configuration.
+fn beside(arguments: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
+    let mut process = std::process::Command::new(sidetone_tests::server::binary())
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command");
+    let ended = until(Duration::from_secs(10), || {
+        process.try_wait().ok().flatten()
+    });
+    if ended.is_none() {
+        let _ = process.kill();
+    }
+    let output = process.wait_with_output().expect("an end");
+    assert!(ended.is_some(), "{arguments:?} went on: {output:?}");
+    output
+}
+
+#[test]
+fn a_second_server_does_not_take_the_ports_of_the_first() {
+    let server = Server::with(&["ann"]);
+    let data = server.folder().file("other");
+    let data = data.to_string_lossy();
+    let own = format!("{}:0", server.ip);
+    let held = server.udp().to_string();
+    for (key, others) in [
+        ("UDP", ["SIDETONE__SIP__TCP", "SIDETONE__SIP__TLS"]),
+        ("TCP", ["SIDETONE__SIP__UDP", "SIDETONE__SIP__TLS"]),
+    ] {
+        let variable = format!("SIDETONE__SIP__{key}");
+        let environment = [
+            (variable.as_str(), held.as_str()),
+            (others[0], &own),
+            (others[1], &own),
+            ("SIDETONE__HTTPS__LISTEN", &own),
+        ];
+        let output = beside(&["serve", "--data", &data], &environment);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let line = format!(
+            "sip.{}: {held}: address already in use by another program",
+            key.to_lowercase()
+        );
+        assert!(errors.contains(&line), "{errors}");
+    }
+    let _ann = Phone::udp(&server, "ann").registered();
+}

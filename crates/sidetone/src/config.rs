@@ -190,8 +190,41 @@ impl Config {
                  https.http_anywhere = true"
             )));
         }
+        self.check_addresses()?;
         if self.log.level.parse::<tracing::Level>().is_err() {
             return wrong("log.level: use error, warn, info, debug or trace");
+        }
+        Ok(())
+    }
+
+    /// No two listeners of one kind on one address: the second would take calls of the first.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let (sip, https) = (&self.sip, &self.https);
+        let udp = [("sip.udp", &sip.udp)];
+        let streams = [
+            ("sip.tcp", &sip.tcp),
+            ("sip.tls", &sip.tls),
+            ("https.listen", &https.listen),
+            ("https.http", &https.http),
+        ];
+        for kind in [&udp[..], &streams[..]] {
+            let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
+            let all = kind
+                .iter()
+                .flat_map(|(key, list)| list.iter().map(|at| (*key, *at)));
+            for (key, at) in all {
+                let same = seen
+                    .iter()
+                    .find(|(_, other)| *other == at && at.port() != 0);
+                if let Some((first, _)) = same {
+                    let text = match *first == key {
+                        true => format!("{key}: {at} is given twice"),
+                        false => format!("{key}: {at} is given to {first} already"),
+                    };
+                    return Err(ConfigError::new(text));
+                }
+                seen.push((key, at));
+            }
         }
         Ok(())
     }

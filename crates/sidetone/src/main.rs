@@ -7,6 +7,7 @@ mod acme;
 mod cli;
 mod config;
 mod control;
+mod ports;
 mod serve;
 
 #[global_allocator]

@@ -13,7 +13,7 @@ mod web;
 use crate::acme::{self, Renewal};
 use crate::cli::Failure;
 use crate::config::{Certificate, Config, LogFormat, Network, Strangers};
-use crate::control;
+use crate::{control, ports};
 use addresses::Advertised;
 use chores::Follower;
 use running::Running;
@@ -61,6 +61,10 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let started = Instant::now();
     let mut signals = Signals::register()?;
     let lock = DataLock::acquire(data)?;
+    let taken = ports::taken(config);
+    if !taken.is_empty() {
+        return Err(Failure::new(taken.join("\nsidetone: ")));
+    }
     raise_limits(config);
     let store = Store::open(&config.store.url, data).await?;
     let options = WriterOptions {

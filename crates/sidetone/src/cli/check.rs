@@ -4,12 +4,12 @@ use super::{Context, Failure, say};
 use crate::acme;
 use crate::config::Certificate;
 use crate::control::{self, ControlRequest};
+use crate::ports;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sidetone_store::DataLock;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 const FREE_MIB_MIN: u64 = 256;
@@ -23,7 +23,7 @@ pub(super) fn check(context: &Context) -> Result<(), Failure> {
     }
     check_certificate(&context.config.https.certificate, &mut reasons);
     if !running {
-        check_ports(context, &mut reasons);
+        reasons.extend(ports::taken(&context.config));
     }
     if reasons.is_empty() {
         let ports = if running {
@@ -87,23 +87,4 @@ fn check_pair(chain: &Path, key: &Path) -> Result<(), String> {
                 chain.display()
             )
         })
-}
-
-fn check_ports(context: &Context, reasons: &mut Vec<String>) {
-    let config = &context.config;
-    let udp = |at: &SocketAddr| UdpSocket::bind(at).map(drop);
-    let tcp = |at: &SocketAddr| TcpListener::bind(at).map(drop);
-    let mut tried =
-        |key: &str, list: &[SocketAddr], bind: &dyn Fn(&SocketAddr) -> std::io::Result<()>| {
-            for at in list {
-                if let Err(error) = bind(at) {
-                    reasons.push(format!("{key}: {at}: {error}"));
-                }
-            }
-        };
-    tried("sip.udp", &config.sip.udp, &udp);
-    tried("sip.tcp", &config.sip.tcp, &tcp);
-    tried("sip.tls", &config.sip.tls, &tcp);
-    tried("https.listen", &config.https.listen, &tcp);
-    tried("https.http", &config.https.http, &tcp);
 }

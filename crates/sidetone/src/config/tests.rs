@@ -196,3 +196,17 @@ fn a_network_holds_its_addresses() {
     assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1"));
     assert!(holds("::/0", "::1") && !holds("::/0", "10.0.0.1"));
 }
+
+#[test]
+fn an_address_belongs_to_one_listener() {
+    let error = |text: &str| read(text, &[]).unwrap_err();
+    let twice = error("[sip]\nudp = [\"127.0.0.1:5060\", \"127.0.0.1:5060\"]");
+    assert_eq!(twice, "sip.udp: 127.0.0.1:5060 is given twice");
+    let shared = error("[sip]\ntls = [\"0.0.0.0:5060\"]");
+    assert_eq!(shared, "sip.tls: 0.0.0.0:5060 is given to sip.tcp already");
+    let web = error("[https]\nlisten = [\"0.0.0.0:5061\"]");
+    assert!(web.contains("sip.tls"), "{web}");
+    let several =
+        "[sip]\nudp = [\"127.0.0.1:5060\", \"[::1]:5060\", \"127.0.0.1:0\", \"127.0.0.1:0\"]";
+    assert!(read(several, &[]).is_ok());
+}

@@ -55,7 +55,8 @@ async fn bind_all(key: &str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener
     let mut bound = Vec::new();
     for address in addresses {
         let listener = TcpListener::bind(address).await;
-        bound.push(listener.map_err(|e| Failure::new(format!("{key}: {address}: {e}")))?);
+        let failed = |e| Failure::new(crate::ports::reason(key, *address, &e));
+        bound.push(listener.map_err(failed)?);
     }
     Ok(bound)
 }
