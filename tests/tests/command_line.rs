@@ -256,3 +256,51 @@ fn a_second_server_does_not_take_the_ports_of_the_first() {
     }
     let _ann = Phone::udp(&server, "ann").registered();
 }
+
+#[test]
+fn a_data_directory_that_is_not_there_is_named_and_not_made() {
+    let folder = sidetone_tests::folder::Folder::new("nothing");
+    let data = folder.file("no-such-data");
+    let at = data.to_string_lossy().into_owned();
+    let file = folder.file("backup").to_string_lossy().into_owned();
+    let said = format!("{at} holds no database: name the data directory with --data");
+    for arguments in [
+        &["backup", &file][..],
+        &["user", "list"],
+        &["user", "show", "ann"],
+        &["user", "disable", "ann"],
+        &["user", "remove", "ann"],
+        &["user", "reset-link", "ann"],
+        &["device", "list", "ann"],
+        &["device", "add", "ann"],
+        &["device", "remove", "1"],
+        &["status"],
+        &["unban", "192.0.2.1"],
+    ] {
+        let output = beside(&[arguments, &["--data", &at]].concat(), &[]);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains(&said), "{arguments:?}: {errors}");
+        assert!(!data.exists() && !folder.file("backup").exists());
+    }
+    let free = [
+        ("SIDETONE__SIP__UDP", "127.0.0.1:0"),
+        ("SIDETONE__SIP__TCP", "127.0.0.1:0"),
+        ("SIDETONE__SIP__TLS", "127.0.0.1:0"),
+        ("SIDETONE__HTTPS__LISTEN", "127.0.0.1:0"),
+    ];
+    let output = beside(&["check", "--data", &at], &free);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!data.exists(), "check writes nothing");
+    beside(&["user", "add", "ann@localhost", "--data", &at], &[]);
+    let names = || {
+        let entries = std::fs::read_dir(&data).expect("the directory");
+        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let output = beside(&["check", "--data", &at], &free);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(names(), before, "check writes nothing");
+}

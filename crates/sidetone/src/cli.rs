@@ -116,6 +116,21 @@ enum Command {
     Unban { address: std::net::IpAddr },
 }
 
+impl Command {
+    /// Whether it works with what an earlier command or a server has left: an empty database
+    /// in its place would look like a success.
+    fn needs_database(&self) -> bool {
+        match self {
+            Self::Serve | Self::Check | Self::Import(_) | Self::Restore { .. } => false,
+            Self::Config { .. } => false,
+            Self::User(command) => !matches!(command, account::UserCommand::Add(_)),
+            Self::Device(_) | Self::Backup { .. } | Self::Status { .. } | Self::Unban { .. } => {
+                true
+            }
+        }
+    }
+}
+
 /// What every command works with.
 struct Context {
     config: Config,
@@ -131,7 +146,11 @@ pub(crate) fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), F
     let config = Config::load(arguments.config.as_deref())?;
     let data = arguments.data.unwrap_or_else(|| config.data.clone());
     let context = Context { config, data };
-    match arguments.command.unwrap_or(Command::Serve) {
+    let command = arguments.command.unwrap_or(Command::Serve);
+    if command.needs_database() {
+        context.require_database()?;
+    }
+    match command {
         Command::Serve => crate::serve::serve(&context.config, &context.data),
         Command::Check => check::check(&context),
         Command::User(command) => command.run(&context),
@@ -171,6 +190,16 @@ fn explain(error: &clap::Error) -> Result<(), Failure> {
 }
 
 impl Context {
+    fn require_database(&self) -> Result<(), Failure> {
+        match sidetone_store::database_file(&self.config.store.url, &self.data)? {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(format!(
+                "{} holds no database: name the data directory with --data or in the configuration",
+                self.data.display()
+            ))),
+        }
+    }
+
     /// Runs an asynchronous command with the store open.
     fn with_store<T, F>(&self, work: impl FnOnce(Store) -> F) -> Result<T, Failure>
     where

@@ -11,6 +11,7 @@ mod bindings;
 mod directory;
 mod error;
 mod import;
+mod inspect;
 mod lock;
 mod rows;
 mod secrets;
@@ -23,6 +24,7 @@ pub use backup::restore;
 pub use directory::{AccountRecord, DirectoryChange, NewAccount, NewDevice};
 pub use error::StoreError;
 pub use import::{ImportUser, Imported};
+pub use inspect::{database_file, inspect};
 pub use lock::DataLock;
 pub use writer::{Done, QueueFull, Writer, WriterMetrics, WriterOptions};
 

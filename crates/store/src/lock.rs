@@ -25,10 +25,29 @@ impl DataLock {
             .write(true)
             .open(&path)
             .map_err(|e| StoreError::io(&path, e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(data.display().to_string())),
-            Err(TryLockError::Error(e)) => Err(StoreError::io(&path, e)),
+        lock(&file, &path, data)?;
+        Ok(Self { _file: file })
+    }
+
+    /// Says whether somebody else has the lock, and makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// A server that runs on the directory, or a file that cannot be read.
+    pub fn probe(data: &Path) -> Result<(), StoreError> {
+        let path = data.join(LOCK_FILE);
+        match File::open(&path) {
+            Ok(file) => lock(&file, &path, data),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StoreError::io(&path, error)),
         }
+    }
+}
+
+fn lock(file: &File, path: &Path, data: &Path) -> Result<(), StoreError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(data.display().to_string())),
+        Err(TryLockError::Error(e)) => Err(StoreError::io(path, e)),
     }
 }

@@ -1,10 +1,13 @@
 //! `sidetone check`: what would keep the server from starting, a reason a line.
+//!
+//! *Invariant*: it writes nothing.
 
 use super::{Context, Failure, say};
 use crate::acme;
 use crate::config::Certificate;
 use crate::control::{self, ControlRequest};
 use crate::ports;
+use nix::unistd::AccessFlags;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -38,14 +41,21 @@ pub(super) fn check(context: &Context) -> Result<(), Failure> {
 
 fn check_disk(context: &Context, running: bool, reasons: &mut Vec<String>) {
     let data = &context.data;
-    if !running && let Err(error) = DataLock::acquire(data) {
+    if !running && let Err(error) = DataLock::probe(data) {
         reasons.push(format!("data: {error}"));
         return;
     }
-    if let Err(failure) = context.with_store(async |store| Ok(store.directory_version().await?)) {
+    if let Err(failure) = check_store(context, running) {
         reasons.push(format!("store: {failure}"));
     }
-    match nix::sys::statvfs::statvfs(data.as_path()) {
+    let there = existing(data);
+    if let Err(error) = nix::unistd::access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        reasons.push(format!(
+            "data: {} cannot be written: {error}",
+            there.display()
+        ));
+    }
+    match nix::sys::statvfs::statvfs(there) {
         Ok(fs) => {
             let free_mib = fs.blocks_available().saturating_mul(fs.fragment_size()) >> 20;
             if free_mib < FREE_MIB_MIN {
@@ -57,6 +67,22 @@ fn check_disk(context: &Context, running: bool, reasons: &mut Vec<String>) {
         }
         Err(error) => reasons.push(format!("data: {}: {error}", data.display())),
     }
+}
+
+fn check_store(context: &Context, running: bool) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let look = sidetone_store::inspect(&context.config.store.url, &context.data, running);
+    Ok(runtime.block_on(look)?)
+}
+
+/// The directory, or the nearest one above it that is there: the server makes the rest.
+fn existing(data: &Path) -> &Path {
+    let above = data.ancestors().find(|path| path.exists());
+    above
+        .filter(|path| !path.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn check_certificate(certificate: &Certificate, reasons: &mut Vec<String>) {
