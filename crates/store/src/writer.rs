@@ -10,12 +10,13 @@
 
 mod group;
 mod origins;
+mod trouble;
 
 use crate::{Store, StoreError};
 use group::Task;
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -93,6 +94,8 @@ struct Counters {
     refused: AtomicU64,
     last_commit_us: AtomicU64,
     slowest_commit_us: AtomicU64,
+    /// Why the last transaction failed, if it did.
+    trouble: Mutex<Option<StoreError>>,
 }
 
 pub(crate) struct Append {
@@ -213,6 +216,11 @@ impl Writer {
         }
     }
 
+    /// Why the last transaction failed, if it did.
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.counters.trouble().clone()
+    }
+
     fn send(&self, work: Work) -> Result<(), QueueFull> {
         self.queue.try_send(work).map_err(|_| {
             self.counters.refused.fetch_add(1, Relaxed);
@@ -232,6 +240,10 @@ impl Writer {
 }
 
 impl Counters {
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<StoreError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn committed(&self, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.commits.fetch_add(1, Relaxed);

@@ -29,8 +29,10 @@ pub(crate) async fn ready(axum::extract::State(state): axum::extract::State<Stat
     match (state.web.readiness)().await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
-            tracing::warn!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: see the log\n").into_response()
+            // Asked every few seconds; what is wrong has its own line in the log.
+            tracing::debug!(%error, "not ready");
+            let text = format!("not ready: {}\n", error.0);
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
     }
 }

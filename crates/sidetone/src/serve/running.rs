@@ -46,6 +46,9 @@ impl Running {
         if !self.engine.is_running() {
             return Err("a SIP thread has ended".to_owned());
         }
+        if let Some(error) = self.writer.trouble() {
+            return Err(error.to_string());
+        }
         let version = self.store.directory_version().await;
         version.map(drop).map_err(|e| e.to_string())
     }

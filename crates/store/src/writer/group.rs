@@ -4,6 +4,7 @@
 //! before it is answered, and the queue's bound is the bound of everything waiting.
 
 use super::origins::Origins;
+use super::trouble::Trouble;
 use super::{Append, Counters, Done, Work, WriterOptions};
 use crate::rows::to_sql_ms;
 use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, MARKS, MESSAGE_COLUMNS, Statements};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 const CACHE_MIB: u32 = 16;
 /// Folding the log back is a second write of every page: rarely is cheaper.
 const CHECKPOINT_PAGES: u32 = 4_000;
+const PROBE: &str = "UPDATE counter SET value = value WHERE name = 'directory'";
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// Marks of one transaction, and the number that no longer waits for company.
 const MARKS_MAX: usize = 1_024;
@@ -58,6 +60,7 @@ pub(super) struct Task {
     company: u8,
     swept: i64,
     sweep_due: Instant,
+    trouble: Trouble,
 }
 
 impl Task {
@@ -100,6 +103,7 @@ impl Task {
             company: 0,
             swept: 0,
             sweep_due: now,
+            trouble: Trouble::default(),
         })
     }
 
@@ -196,7 +200,8 @@ impl Task {
         let flush = !self.flushes.is_empty() || !self.closes.is_empty();
         let mut result = Ok(());
         let is_due = |due: Option<Instant>| flush || due.is_some_and(|due| due <= now);
-        let marks_due = is_due(self.marks_due) || self.marks.len() >= MARKS_MAX;
+        let many = self.marks.len() >= MARKS_MAX && self.trouble.again().is_none();
+        let marks_due = is_due(self.marks_due) || many;
         if !self.appends.is_empty() || (marks_due && !self.marks.is_empty()) {
             result = self.commit_spool(flush).await;
         }
@@ -241,8 +246,8 @@ impl Task {
             }
             Err(_) => self.company = 0,
         }
-        self.marks_due =
-            (!self.marks.is_empty()).then(|| Instant::now() + self.options.marks_delay);
+        let next = self.after(self.options.marks_delay);
+        self.marks_due = (!self.marks.is_empty()).then_some(next);
         self.answer(group, &result);
         result
     }
@@ -280,7 +285,7 @@ impl Task {
                 .split_off(self.round.len().saturating_sub(BINDINGS_MAX));
             if let Err(error) = self.commit_some_bindings(&part).await {
                 self.round.clear();
-                self.bindings_due = Some(Instant::now() + self.options.bindings_delay);
+                self.bindings_due = Some(self.after(self.options.bindings_delay));
                 return Err(error);
             }
             if !all {
@@ -344,23 +349,57 @@ impl Task {
         match done {
             Ok(_) => {
                 self.counters.committed(start.elapsed());
+                self.note_success();
                 Ok(())
             }
-            Err(error) => {
-                self.counters.failures.fetch_add(1, Relaxed);
-                let error = StoreError::from(error);
-                tracing::error!(%error, "the database refused a transaction");
-                Err(error)
-            }
+            Err(error) => Err(self.note_failure(error.into())),
         }
+    }
+
+    fn note_success(&mut self) {
+        if self.trouble.succeeded() {
+            *self.counters.trouble() = None;
+            tracing::info!("the database takes transactions again");
+        }
+    }
+
+    fn note_failure(&mut self, error: StoreError) -> StoreError {
+        self.counters.failures.fetch_add(1, Relaxed);
+        *self.counters.trouble() = Some(error.clone());
+        if let Some(times) = self.trouble.failed(Instant::now()) {
+            tracing::error!(%error, times, "the database refused a transaction");
+        }
+        error
+    }
+
+    /// When what waits is tried: after the delay, or, while the database refuses, its pause.
+    fn after(&self, delay: Duration) -> Instant {
+        let usual = Instant::now() + delay;
+        self.trouble.again().map_or(usual, |again| again.max(usual))
     }
 
     /// Mends what changes of the directory in another process left between two appends.
     pub(super) async fn sweep(&mut self) {
         self.sweep_due = Instant::now() + SWEEP_PERIOD;
         self.origins.turn(Instant::now());
+        self.probe().await;
+        if self.trouble.again().is_some() {
+            return;
+        }
         if let Err(error) = self.try_sweep().await {
-            tracing::warn!(%error, "deliveries were not brought in step with the directory");
+            self.note_failure(error);
+        }
+    }
+
+    /// A write that changes nothing: whoever waits for a healthy database need not send a
+    /// message to find out.
+    async fn probe(&mut self) {
+        let due = self.trouble.again().is_some_and(|at| at <= Instant::now());
+        if due {
+            // The failure is noted.
+            let _ = self
+                .transact(PROBE.into_sql_str(), SqliteArguments::default())
+                .await;
         }
     }
 

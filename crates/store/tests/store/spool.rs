@@ -8,7 +8,7 @@ use sidetone_store::{QueueFull, Store, StoreError, Writer, WriterOptions};
 use sqlx::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 struct World {
     store: Store,
@@ -282,12 +282,39 @@ async fn a_full_disk_is_told_and_nothing_is_acknowledged() {
         "what failed left nothing behind"
     );
     assert!(StoreError::DiskFull.is_temporary());
+    assert!(matches!(writer.trouble(), Some(StoreError::DiskFull)));
     // What failed may come again: its origin is not taken for stored.
     let small = append(&writer, message(bob, 11, b"x"), vec![]).await;
     assert!(
         matches!(small, Ok(id) if !stored.contains(&id)),
         "{small:?}"
     );
+    assert!(writer.trouble().is_none(), "a success ends it");
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_is_left_alone_for_longer_and_longer() {
+    let scratch = Scratch::new("pauses");
+    let store = open(&scratch).await;
+    let options = WriterOptions {
+        pages_max: Some(40),
+        bindings_delay: Duration::from_millis(1),
+        ..WriterOptions::default()
+    };
+    let writer = store.start_writer(options).await.unwrap();
+    let lists = (0..4_000).map(|n| {
+        let address = AddressOfRecord::new(&format!("u{n}"), "x.org").unwrap();
+        (address, vec![binding(n, u64::MAX >> 1)])
+    });
+    let began = Instant::now();
+    writer.try_bindings(lists.collect()).unwrap();
+    while writer.metrics().failures < 5 {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // 50, 100, 200 and 400 ms lie between five tries.
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    assert!(matches!(writer.trouble(), Some(StoreError::DiskFull)));
 }
 
 fn binding(n: u32, expires_at_ms: u64) -> Binding {
