@@ -304,3 +304,31 @@ fn a_data_directory_that_is_not_there_is_named_and_not_made() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(names(), before, "check writes nothing");
 }
+
+#[test]
+fn an_account_is_enabled_again_and_changed() {
+    let server = Server::with(&["ann"]);
+    let mut ann = Phone::udp(&server, "ann");
+    server.cli(&["user", "disable", "ann"], "");
+    let mut becomes = |wanted: bool| {
+        until(Duration::from_secs(3), || {
+            ann.forget_nonces();
+            ((ann.register(600).status() == Some(200)) == wanted).then_some(())
+        })
+    };
+    assert!(becomes(false).is_some(), "disabled");
+    server.cli(&["user", "enable", "ann"], "");
+    assert!(becomes(true).is_some(), "enabled");
+    let set = [
+        "user", "set", "ann", "--name", "Ann A.", "--role", "auditor",
+    ];
+    server.cli(&set, "");
+    server.cli(&["user", "set", "ann", "--profile", "office"], "");
+    let ann = json(&server.cli(&["user", "show", "ann", "--json"], ""));
+    assert_eq!(ann["name"], "Ann A.", "{ann}");
+    assert_eq!(ann["role"], "auditor", "{ann}");
+    assert_eq!(ann["profile"], "office", "{ann}");
+    assert_eq!(ann["disabled"], false, "{ann}");
+    let nothing = server.try_cli(&["user", "set", "ann"], "");
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+}

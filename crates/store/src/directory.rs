@@ -169,6 +169,31 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Changes what is given of an account, and leaves the rest as it is.
+    pub async fn set_account(
+        &self,
+        id: AccountId,
+        name: Option<&str>,
+        profile: Option<&str>,
+        role: Option<Role>,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let changed = next_change(&mut tx).await?;
+        let done = sqlx::query(
+            "UPDATE account SET name = coalesce(?, name), profile = coalesce(?, profile), \
+             role = coalesce(?, role), changed = ? WHERE id = ?",
+        )
+        .bind(name)
+        .bind(profile)
+        .bind(role.map(|role| role.as_str()))
+        .bind(changed)
+        .bind(id.0)
+        .execute(&mut *tx)
+        .await?;
+        found(done.rows_affected(), || format!("account {id}"))?;
+        Ok(tx.commit().await?)
+    }
+
     /// Removes an account with its aliases and devices; what it was sent stays in the archive.
     pub async fn remove_account(&self, id: AccountId) -> Result<(), StoreError> {
         let mut tx = self.write().await?;

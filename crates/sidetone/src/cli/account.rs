@@ -33,6 +33,10 @@ pub(super) enum UserCommand {
         #[arg(long)]
         undo: bool,
     },
+    /// Take `disable` back
+    Enable { address: String },
+    /// Change what is given, and leave the rest
+    Set(SetUser),
     /// Remove it with its devices
     Remove { address: String },
     /// Print a link that sets the web password, once, within a day
@@ -60,6 +64,21 @@ pub(super) struct AddUser {
     password_stdin: bool,
 }
 
+#[derive(clap::Args)]
+pub(super) struct SetUser {
+    /// user@domain, or the user part alone
+    address: String,
+    /// The name to show
+    #[arg(long)]
+    name: Option<String>,
+    /// user, admin or auditor
+    #[arg(long, value_parser = |text: &str| text.parse::<Role>())]
+    role: Option<Role>,
+    /// The profile that holds its rights
+    #[arg(long)]
+    profile: Option<String>,
+}
+
 impl UserCommand {
     pub(super) fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
@@ -67,6 +86,8 @@ impl UserCommand {
             Self::List { json } => list(context, json),
             Self::Show { address, json } => show(context, &address, json),
             Self::Disable { address, undo } => disable(context, &address, !undo),
+            Self::Enable { address } => disable(context, &address, false),
+            Self::Set(set) => set.run(context),
             Self::Remove { address } => remove(context, &address),
             Self::ResetLink { address } => reset_link(context, &address),
         }
@@ -112,6 +133,26 @@ impl AddUser {
             )),
             None => Ok(()),
         }
+    }
+}
+
+impl SetUser {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        if self.name.is_none() && self.role.is_none() && self.profile.is_none() {
+            return Err(Failure::call(
+                "nothing to change: give --name, --role or --profile",
+            ));
+        }
+        let address = context.with_store(async |store| {
+            let account = find(context, &store, &self.address).await?.account;
+            let (name, profile) = (self.name.as_deref(), self.profile.as_deref());
+            store
+                .set_account(account.id, name, profile, self.role)
+                .await?;
+            Ok(account.address)
+        })?;
+        context.poke();
+        say(&format!("changed {address}\n"))
     }
 }
 
