@@ -332,3 +332,19 @@ fn an_account_is_enabled_again_and_changed() {
     let nothing = server.try_cli(&["user", "set", "ann"], "");
     assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
 }
+
+#[test]
+fn a_backup_does_not_go_into_the_data_directory() {
+    let server = Server::with(&["ann"]);
+    let data = server.folder().file("data");
+    std::fs::create_dir(data.join("below")).expect("a directory");
+    for inside in [data.join("backup"), data.join("below/backup")] {
+        let output = server.try_cli(&["backup", &inside.to_string_lossy()], "");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(errors.contains("lies in the data directory"), "{errors}");
+        assert!(!inside.exists());
+    }
+    let beside = server.folder().file("backup");
+    server.cli(&["backup", &beside.to_string_lossy()], "");
+}

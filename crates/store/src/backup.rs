@@ -19,6 +19,9 @@ impl Store {
         if file.exists() {
             return Err(StoreError::Exists(file.display().to_string()));
         }
+        if lies_in(file, self.data())? {
+            return Err(StoreError::InsideData(file.display().to_string()));
+        }
         let partial = with_suffix(file, "partial");
         remove_if_there(&partial)?;
         sqlx::query("VACUUM INTO ?")
@@ -48,6 +51,16 @@ impl Store {
         tx.commit().await?;
         Ok(connection.close().await?)
     }
+}
+
+/// Whether the file would be in the directory or below it, whatever links lead there.
+fn lies_in(file: &Path, directory: &Path) -> Result<bool, StoreError> {
+    let parent = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let real = |path: &Path| path.canonicalize().map_err(|e| StoreError::io(path, e));
+    Ok(real(parent)?.starts_with(real(directory)?))
 }
 
 /// Puts a backup in the place of what `data` holds; the database that was there stays beside

@@ -29,6 +29,11 @@ pub enum StoreError {
     /// `store.url` is none that we know.
     #[error("store.url {0:?} is not known: use \"sqlite\" or \"sqlite:PATH\"")]
     Url(String),
+    /// A backup that every later one would hold again.
+    #[error(
+        "{0} lies in the data directory: write the backup somewhere else, best on another disk"
+    )]
+    InsideData(String),
     /// The file is no backup of ours, or it is damaged.
     #[error("{0} is no usable backup: {1}")]
     BadBackup(String, String),

@@ -21,7 +21,13 @@ async fn a_backup_taken_under_load_restores_everything() {
             .try_append(message(bob, n, b"x"), vec![desk], Box::new(|_| ()))
             .unwrap();
     }
-    let file = scratch.path().join("saved.backup");
+    let inside = scratch.path().join("tls/saved.backup");
+    assert!(matches!(
+        store.backup(&inside).await,
+        Err(StoreError::InsideData(_))
+    ));
+    let files = Scratch::new("backup-files");
+    let file = files.path().join("saved.backup");
     store.backup(&file).await.unwrap();
     assert!(matches!(
         store.backup(&file).await,
@@ -57,7 +63,8 @@ async fn a_restore_refuses_what_is_no_backup_and_a_running_server() {
     let scratch = Scratch::new("refuse");
     let store = open(&scratch).await;
     store.add_account(&account("bob@x.org")).await.unwrap();
-    let file = scratch.path().join("good");
+    let files = Scratch::new("refuse-files");
+    let file = files.path().join("good");
     store.backup(&file).await.unwrap();
     let lock = DataLock::acquire(scratch.path()).unwrap();
     assert!(matches!(
