@@ -297,6 +297,9 @@ fn configuration(
         insert(&mut root, key, value);
     }
     for (key, value) in keys {
+        if key == "domains" {
+            root.remove("domain");
+        }
         insert(&mut root, key, value.clone());
     }
     toml::to_string(&root).expect("TOML")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sidetone_tests::server::{get, post};
-use sidetone_tests::{Phone, Server, until};
+use sidetone_tests::{Options, Phone, Server, until};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -347,4 +347,35 @@ fn a_backup_does_not_go_into_the_data_directory() {
     }
     let beside = server.folder().file("backup");
     server.cli(&["backup", &beside.to_string_lossy()], "");
+}
+
+#[test]
+fn check_looks_at_the_certificate() {
+    let server = Server::with(&[]);
+    let said = |options: Options| {
+        let other = options.start();
+        let output = other.try_cli(&["check"], "");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), errors)
+    };
+    assert_eq!(said(Options::new()), (Some(0), String::new()));
+    let (code, errors) = said(Options::new().set("domain", "elsewhere.test"));
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("warning: https.certificate"), "{errors}");
+    assert!(errors.contains("is not for elsewhere.test"), "{errors}");
+    let folder = server.folder();
+    let mut params = rcgen::CertificateParams::new(vec!["example.test".to_owned()]).expect("names");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let expired = params.self_signed(&key).expect("a certificate");
+    let mut files = toml::Table::new();
+    for (name, text) in [("chain", expired.pem()), ("key", key.serialize_pem())] {
+        let file = folder.write(&format!("expired-{name}.pem"), text);
+        files.insert(name.to_owned(), file.to_string_lossy().into_owned().into());
+    }
+    let files = toml::Value::Table(files);
+    let (code, errors) = said(Options::new().set("https.certificate", files));
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("has expired"), "{errors}");
 }

@@ -7,6 +7,7 @@
 //! *Invariant*: a key that nobody knows is an error that names the nearest known one; a
 //! server never starts with half of what was meant.
 
+mod check;
 mod keys;
 mod parse;
 mod types;
@@ -156,77 +157,6 @@ impl Config {
     /// The domain that bare names belong to.
     pub(crate) fn first_domain(&self) -> String {
         self.all_domains().into_iter().next().unwrap_or_default()
-    }
-
-    /// What no single key can say.
-    fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |text: &str| Err(ConfigError::new(text.to_owned()));
-        for domain in self.all_domains() {
-            if sidetone_model::AddressOfRecord::new("x", &domain).is_err() {
-                return Err(ConfigError::new(format!(
-                    "domain: {domain:?} is no host name"
-                )));
-            }
-        }
-        if self.sip.min_expires_s == 0 || self.sip.min_expires_s > self.sip.max_expires_s {
-            return wrong("sip.min_expires_s: must be above 0 and not above sip.max_expires_s");
-        }
-        if self.sip.max_contacts == 0 {
-            return wrong("sip.max_contacts: must be above 0");
-        }
-        if self.sip.shards > 256 {
-            return wrong("sip.shards: at most 256");
-        }
-        if self.store.queue == 0 {
-            return wrong("store.queue: must be above 0");
-        }
-        if self.limits.message_bytes < 4096 || self.limits.headers < 16 || self.limits.via == 0 {
-            return wrong("limits: message_bytes is at least 4096, headers 16, via 1");
-        }
-        let open = self.https.http.iter().find(|a| !a.ip().is_loopback());
-        if let (Some(address), false) = (open, self.https.http_anywhere) {
-            return Err(ConfigError::new(format!(
-                "https.http: {address} is not loopback; plain HTTP there needs \
-                 https.http_anywhere = true"
-            )));
-        }
-        self.check_addresses()?;
-        if self.log.level.parse::<tracing::Level>().is_err() {
-            return wrong("log.level: use error, warn, info, debug or trace");
-        }
-        Ok(())
-    }
-
-    /// No two listeners of one kind on one address: the second would take calls of the first.
-    fn check_addresses(&self) -> Result<(), ConfigError> {
-        let (sip, https) = (&self.sip, &self.https);
-        let udp = [("sip.udp", &sip.udp)];
-        let streams = [
-            ("sip.tcp", &sip.tcp),
-            ("sip.tls", &sip.tls),
-            ("https.listen", &https.listen),
-            ("https.http", &https.http),
-        ];
-        for kind in [&udp[..], &streams[..]] {
-            let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
-            let all = kind
-                .iter()
-                .flat_map(|(key, list)| list.iter().map(|at| (*key, *at)));
-            for (key, at) in all {
-                let same = seen
-                    .iter()
-                    .find(|(_, other)| *other == at && at.port() != 0);
-                if let Some((first, _)) = same {
-                    let text = match *first == key {
-                        true => format!("{key}: {at} is given twice"),
-                        false => format!("{key}: {at} is given to {first} already"),
-                    };
-                    return Err(ConfigError::new(text));
-                }
-                seen.push((key, at));
-            }
-        }
-        Ok(())
     }
 }
 

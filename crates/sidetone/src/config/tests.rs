@@ -210,3 +210,52 @@ fn an_address_belongs_to_one_listener() {
         "[sip]\nudp = [\"127.0.0.1:5060\", \"[::1]:5060\", \"127.0.0.1:0\", \"127.0.0.1:0\"]";
     assert!(read(several, &[]).is_ok());
 }
+
+#[test]
+fn what_cannot_work_is_refused() {
+    for (text, part) in [
+        ("[sip]\nnonce_lifetime_s = 0", "sip.nonce_lifetime_s"),
+        ("[limits]\nconnections = 0", "limits.connections"),
+        (
+            "[sip]\nudp = []\ntcp = []\ntls = []\n[https]\nlisten = []",
+            "no listener",
+        ),
+        (
+            "domain = \"a.test\"\ndomains = [\"a.test\", \"b.test\"]",
+            "both given",
+        ),
+        ("[media]\naddresses = [\"my.host\"]", "media.addresses"),
+        ("[media]\naddresses = [\"0.0.0.0\"]", "media.addresses"),
+        (
+            "[media]\naddresses = [\"auto=203.0.113.7\"]",
+            "media.addresses",
+        ),
+        ("[sip]\nadvertise = [\"203.0.113.300\"]", "sip.advertise"),
+        (
+            "[sip]\nadvertise = [\"sip.example.org:5060\"]",
+            "sip.advertise",
+        ),
+        ("[sip]\nadvertise = [\"host=203.0.113.7\"]", "sip.advertise"),
+        (
+            "[https]\norigins = [\"intranet.example.org\"]",
+            "https.origins",
+        ),
+        (
+            "[https]\norigins = [\"https://a.test/page\"]",
+            "https.origins",
+        ),
+        ("[https]\norigins = [\"https://a.test:0\"]", "https.origins"),
+    ] {
+        let error = read(text, &[]).unwrap_err();
+        assert!(error.contains(part) && !error.contains('\n'), "{error}");
+    }
+    for text in [
+        "domains = [\"a.test\", \"b.test\"]",
+        "[media]\naddresses = [\"auto\", \"192.0.2.1\", \"10.0.0.5=203.0.113.7\", \"2001:db8::1\"]",
+        "[sip]\nadvertise = [\"sip.example.org\", \"10.0.0.5=sip.example.org\", \"2001:db8::1\"]",
+        "[https]\norigins = [\"https://a.test\", \"http://[::1]:8080\", \"https://a.test:8443/\"]",
+        "[sip]\nudp = []\ntcp = []\ntls = []",
+    ] {
+        assert!(read(text, &[]).is_ok(), "{text}: {:?}", read(text, &[]));
+    }
+}
