@@ -4,6 +4,7 @@
 //! error that says what to do; standard output holds results only.
 
 mod account;
+mod address;
 mod check;
 mod device;
 mod import;
@@ -218,7 +219,7 @@ impl Context {
 
     /// An address as typed; a bare name is of the first domain. The domain must be ours.
     fn address(&self, text: &str) -> Result<AddressOfRecord, Failure> {
-        let address = AddressOfRecord::parse_in(text, &self.config.first_domain())
+        let address = address::read(text, &self.config.first_domain())
             .map_err(|e| Failure::call(format!("{text:?} is no address: {e}")))?;
         let domains = self.config.all_domains();
         if !domains.iter().any(|domain| domain == address.domain()) {
@@ -239,9 +240,14 @@ impl Context {
 
 /// The account with an address that was typed; a removed domain does not hide it.
 async fn find(context: &Context, store: &Store, text: &str) -> Result<AccountRecord, Failure> {
-    let address = AddressOfRecord::parse_in(text, &context.config.first_domain())
+    let domain = context.config.first_domain();
+    let address = AddressOfRecord::parse_in(text, &domain)
         .map_err(|e| Failure::call(format!("{text:?} is no address: {e}")))?;
-    store.account(&address).await?.ok_or_else(|| {
+    let mut found = store.account(&address).await?;
+    if let (None, Ok(plain)) = (&found, address::read(text, &domain)) {
+        found = store.account(&plain).await?;
+    }
+    found.ok_or_else(|| {
         Failure::new(format!(
             "there is no user {address}; `sidetone user list` shows all"
         ))

@@ -313,6 +313,50 @@ fn an_import_is_whole_or_says_the_line() {
 }
 
 #[test]
+fn nobody_is_left_out_of_an_import_in_silence() {
+    let b = Bench::new();
+    b.ok(&["user", "add", "Ann", "--extension", "Desk"]);
+    b.ok(&["device", "add", "Ann", "--sip-user", "taken"]);
+    let text = "u1,,,taken,x\nu2,,,free,x\nann,,,,\ndesk,,,,\n";
+    std::fs::write(Path::new(&b.path("users.csv")), text).unwrap();
+    let output = b.run(&["import", "users", "users.csv"], "");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("added 1 users and 1 devices"), "{out}");
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 3, "{errors}");
+    for (line, part) in lines.iter().zip([
+        "users.csv line 1: u1@localhost was left out: SIP user taken exists already",
+        "line 3: ann@localhost was left out: ann@localhost differs from Ann@localhost only",
+        "line 4: desk@localhost was left out: desk@localhost differs from Desk@localhost only",
+    ]) {
+        assert!(line.contains(part), "{line}");
+    }
+    b.fails(1, &["user", "show", "u1"]);
+    b.ok(&["user", "show", "u2"]);
+    std::fs::write(Path::new(&b.path("twice.csv")), "w1,,,,\nW1,,,,\n").unwrap();
+    let error = b.fails(1, &["import", "users", "twice.csv"]);
+    assert!(error.contains("line 2: W1@localhost stands in the file twice"));
+}
+
+#[test]
+fn an_address_is_one_that_a_phone_can_call() {
+    let b = Bench::new();
+    b.ok(&["user", "add", "j%C3%BCrgen"]);
+    let shown = b.json(&["user", "show", "j%C3%BCrgen", "--json"]);
+    assert_eq!(shown["address"], "jürgen@localhost");
+    for wrong in ["a@b@localhost", "a b", "a<b", "a%40b"] {
+        let error = b.fails(2, &["user", "add", wrong]);
+        assert!(error.contains("is no address"), "{error}");
+        b.fails(2, &["user", "add", "x", "--extension", wrong]);
+    }
+    let similar = b.fails(1, &["user", "add", "x", "--extension", "J%C3%BCrgen"]);
+    assert!(similar.contains("only in capitals"), "{similar}");
+    b.fails(1, &["user", "show", "x"]);
+}
+
+#[test]
 fn a_backup_comes_back() {
     let b = Bench::new();
     b.ok(&["user", "add", "alice"]);

@@ -415,6 +415,7 @@ pub(crate) async fn insert_account(
     if is_alias(connection, &new.address).await? {
         return Err(StoreError::Exists(new.address.to_string()));
     }
+    distinct(connection, &new.address).await?;
     let done = sqlx::query(
         "INSERT INTO account (address, name, profile, role, disabled, password, changed) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -449,6 +450,7 @@ async fn insert_alias(
     if taken.is_some() {
         return Err(StoreError::Exists(address.to_string()));
     }
+    distinct(connection, address).await?;
     sqlx::query("INSERT INTO alias (address, account, changed) VALUES (?, ?, ?)")
         .bind(address.as_str())
         .bind(id.0)
@@ -481,6 +483,25 @@ pub(crate) async fn insert_device(
     .await
     .map_err(|e| unique(e, &format!("SIP user {}", new.sip_user)))?;
     Ok(DeviceId(done.last_insert_rowid()))
+}
+
+/// RFC 3261 §19.1.4 tells capitals of the user part apart; people, and many phones, do not.
+async fn distinct(
+    connection: &mut SqliteConnection,
+    address: &AddressOfRecord,
+) -> Result<(), StoreError> {
+    let similar: Option<(String,)> = sqlx::query_as(
+        "SELECT address FROM account WHERE address = ?1 COLLATE NOCASE AND address <> ?1 \
+         UNION ALL \
+         SELECT address FROM alias WHERE address = ?1 COLLATE NOCASE AND address <> ?1 LIMIT 1",
+    )
+    .bind(address.as_str())
+    .fetch_optional(connection)
+    .await?;
+    match similar {
+        Some((other,)) => Err(StoreError::Similar(address.to_string(), other)),
+        None => Ok(()),
+    }
 }
 
 async fn is_alias(

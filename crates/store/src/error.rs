@@ -11,6 +11,9 @@ pub enum StoreError {
     /// Something of that name exists already.
     #[error("{0} exists already")]
     Exists(String),
+    /// Two addresses that people would take for one.
+    #[error("{0} differs from {1} only in capitals: choose another name")]
+    Similar(String, String),
     /// There is nothing of that name.
     #[error("there is no {0}")]
     NotFound(String),

@@ -26,8 +26,11 @@ pub struct Imported {
     pub accounts: u64,
     /// Devices added.
     pub devices: u64,
-    /// Users left as they were, because their address or SIP user exists already.
+    /// Users left as they were, because their address exists already.
     pub existing: Vec<String>,
+    /// Users left out, because something of theirs belongs to somebody else: their place in
+    /// the list, counted from zero, their address, and why.
+    pub refused: Vec<(usize, String, String)>,
 }
 
 impl Store {
@@ -37,7 +40,7 @@ impl Store {
         users: impl IntoIterator<Item = ImportUser>,
     ) -> Result<Imported, StoreError> {
         let mut imported = Imported::default();
-        let mut users = users.into_iter().peekable();
+        let mut users = users.into_iter().enumerate().peekable();
         while users.peek().is_some() {
             let group = users.by_ref().take(ROWS_PER_TRANSACTION);
             self.import_group(group, &mut imported).await?;
@@ -48,13 +51,14 @@ impl Store {
 
     async fn import_group(
         &self,
-        group: impl Iterator<Item = ImportUser>,
+        group: impl Iterator<Item = (usize, ImportUser)>,
         imported: &mut Imported,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let changed = next_change(&mut tx).await?;
         let mut result = Imported::default();
-        for user in group {
+        for (place, user) in group {
+            let address = user.account.address.to_string();
             sqlx::query("SAVEPOINT user").execute(&mut *tx).await?;
             match import_one(&mut tx, user, changed).await {
                 Ok(devices) => {
@@ -62,10 +66,13 @@ impl Store {
                     result.accounts += 1;
                     result.devices += devices;
                 }
-                Err(StoreError::Exists(what)) => {
+                Err(error @ (StoreError::Exists(_) | StoreError::Similar(..))) => {
                     sqlx::query("ROLLBACK TO user").execute(&mut *tx).await?;
                     sqlx::query("RELEASE user").execute(&mut *tx).await?;
-                    result.existing.push(what);
+                    match error {
+                        StoreError::Exists(what) if what == address => result.existing.push(what),
+                        other => result.refused.push((place, address, other.to_string())),
+                    }
                 }
                 Err(other) => return Err(other),
             }
@@ -75,6 +82,7 @@ impl Store {
         imported.accounts += result.accounts;
         imported.devices += result.devices;
         imported.existing.append(&mut result.existing);
+        imported.refused.append(&mut result.refused);
         Ok(())
     }
 }

@@ -24,11 +24,16 @@ pub(super) enum ImportCommand {
 impl ImportCommand {
     pub(super) fn run(self, context: &Context) -> Result<(), Failure> {
         let Self::Users { file } = self;
-        let Table { users, secrets } = read(context, &file)?;
+        let Table {
+            users,
+            lines,
+            secrets,
+        } = read(context, &file)?;
         let imported = context.with_store(async |store| Ok(store.import_users(users).await?))?;
         context.poke();
         if !secrets.is_empty() {
-            let existing: HashSet<&String> = imported.existing.iter().collect();
+            let refused = imported.refused.iter().map(|(_, address, _)| address);
+            let existing: HashSet<&String> = imported.existing.iter().chain(refused).collect();
             let made = secrets.iter().filter(|s| !existing.contains(&s.address));
             let lines: String = made
                 .map(|s| format!("{},{},{}\n", s.address, s.user, s.secret))
@@ -39,23 +44,41 @@ impl ImportCommand {
             "added {} users and {} devices\n",
             imported.accounts, imported.devices
         ))?;
-        if let Some(first) = imported
-            .existing
-            .get(..SHOWN_MAX.min(imported.existing.len()))
-            && !first.is_empty()
-        {
-            let more = if imported.existing.len() > SHOWN_MAX {
-                " …"
-            } else {
-                ""
-            };
-            say(&format!(
-                "left {} as they were, because they exist: {}{more}\n",
-                imported.existing.len(),
-                first.join(", ")
-            ))?;
+        say_existing(&imported.existing)?;
+        refusal(&file, &lines, &imported.refused)
+    }
+}
+
+fn say_existing(existing: &[String]) -> Result<(), Failure> {
+    if existing.is_empty() {
+        return Ok(());
+    }
+    let shown = &existing[..SHOWN_MAX.min(existing.len())];
+    say(&format!(
+        "left {} as they were, because they exist: {}{}\n",
+        existing.len(),
+        shown.join(", "),
+        if existing.len() > SHOWN_MAX {
+            " …"
+        } else {
+            ""
         }
-        Ok(())
+    ))
+}
+
+/// Whoever stands in the file and was left out is named with the line.
+fn refusal(file: &Path, lines: &[u64], refused: &[(usize, String, String)]) -> Result<(), Failure> {
+    let told = refused.iter().map(|(place, address, why)| {
+        let line = lines.get(*place).copied().unwrap_or_default();
+        format!(
+            "{} line {line}: {address} was left out: {why}",
+            file.display()
+        )
+    });
+    let told: Vec<String> = told.collect();
+    match told.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::new(told.join("\nsidetone: "))),
     }
 }
 
@@ -69,6 +92,8 @@ struct Made {
 #[derive(Default)]
 struct Table {
     users: Vec<ImportUser>,
+    /// The line of each user.
+    lines: Vec<u64>,
     secrets: Vec<Made>,
 }
 
@@ -92,6 +117,7 @@ fn read(context: &Context, file: &Path) -> Result<Table, Failure> {
             continue;
         }
         row(context, &record, order, &mut seen, &mut table).map_err(at)?;
+        table.lines.push(line);
     }
     Ok(table)
 }
@@ -145,14 +171,17 @@ fn row(
         (user, "") => Some((user.to_owned(), made(&account, user, table))),
         (user, password) => Some((user.to_owned(), password.to_owned())),
     };
-    let mut once = |what: String| match seen.contains(&what) {
-        true => Err(Failure::new(format!("{what} stands in the file twice"))),
-        false => Ok(seen.insert(what)),
+    let mut once = |key: String, what: &str| match seen.insert(key) {
+        false => Err(Failure::new(format!("{what} stands in the file twice"))),
+        true => Ok(()),
     };
-    once(account.address.to_string())?;
+    // The store tells apart no addresses that differ only in capitals.
+    let address = account.address.as_str();
+    once(address.to_ascii_lowercase(), address)?;
     if let Some((user, _)) = &device {
         checked(user)?;
-        once(format!("SIP user {user} of {}", account.address.domain()))?;
+        let what = format!("SIP user {user} of {}", account.address.domain());
+        once(what.clone(), &what)?;
     }
     table.users.push(ImportUser {
         device: device.map(|(user, password)| new_device(&account, "", &user, &password)),
