@@ -379,3 +379,31 @@ fn check_looks_at_the_certificate() {
     assert_eq!(code, Some(1), "{errors}");
     assert!(errors.contains("has expired"), "{errors}");
 }
+
+#[test]
+fn links_of_people_lead_to_one_host() {
+    let advertise = vec![toml::Value::from("pbx.example.test")];
+    let server = Options::new()
+        .users(&["ann"])
+        .set("sip.advertise", advertise)
+        .start();
+    let line = server
+        .process()
+        .expect_line(0, Duration::from_secs(5), "/setup?token=");
+    let link = server.cli(&["user", "reset-link", "ann"], "");
+    let host = |text: &str| text.split('/').nth(2).map(str::to_owned);
+    assert_eq!(host(&line).as_deref(), Some("pbx.example.test:8443"));
+    assert_eq!(host(&line), host(&link));
+    let page = get(server.http(), "/").expect("the start page");
+    assert!(page.contains("The web app is not part of this release"));
+}
+
+#[test]
+fn a_web_password_is_long_wherever_it_is_chosen() {
+    let server = Server::with(&[]);
+    let add = ["user", "add", "ann", "--password-stdin"];
+    let short = server.try_cli(&add, "nine char\n");
+    assert_eq!(short.status.code(), Some(2), "{short:?}");
+    assert!(String::from_utf8_lossy(&short.stderr).contains("ten characters"));
+    server.cli(&add, "ten chars!\n");
+}

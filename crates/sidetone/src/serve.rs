@@ -15,6 +15,7 @@ use crate::cli::Failure;
 use crate::config::{Certificate, Config, LogFormat, Network, Strangers};
 use crate::{control, ports};
 use addresses::Advertised;
+pub(crate) use addresses::configured_portal as portal;
 use chores::Follower;
 use running::Running;
 use sidetone_engine::shared::{self, Counters, Waiting};

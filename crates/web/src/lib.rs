@@ -26,7 +26,7 @@ mod websocket;
 
 pub use accounts::{Accounts, Administrator, Answer, Login, Session, SetUp, Unavailable};
 pub use health::{Metrics, Readiness};
-pub use password::{hash_password, verify_password};
+pub use password::{hash_password, verify_password, weakness};
 pub use serve::{Bounds, Listeners, serve};
 pub use setup::{new_setup_token, token_hash};
 pub use state::{Settings, State, Web, router};

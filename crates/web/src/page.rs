@@ -1,4 +1,4 @@
-//! The page at `/` while no web app is built, and the one style sheet.
+//! The page at `/` of a release without a web app, and the one style sheet.
 //!
 //! *Invariant*: text from outside is escaped before it stands in a page.
 
@@ -13,11 +13,8 @@ const STYLE: &str = include_str!("page.css");
 const INDEX: &str = "\
 <h1>Sidetone</h1>
 <p class=lead>The server runs. Phones can register, call and send messages.</p>
-<h2>The web app is not built yet</h2>
-<p>This binary was built without it. In the source folder, build and start again:</p>
-<pre><code>./x build
-./x run</code></pre>
-<h2>Meanwhile</h2>
+<p>The web app is not part of this release.</p>
+<h2>What there is</h2>
 <ul>
 <li>Add a person and a phone: <code>sidetone user add ann@example.org</code>, then
 <code>sidetone device add ann@example.org</code></li>

@@ -22,14 +22,20 @@ pub(crate) const LONGEST: usize = 1024;
 const SHORTEST: usize = 10;
 
 /// What is wrong with a chosen password, in a sentence.
-pub(crate) fn fault(chosen: &str, again: &str) -> Option<&'static str> {
+pub fn weakness(chosen: &str) -> Option<&'static str> {
     if chosen.chars().count() < SHORTEST {
         return Some("The password needs at least ten characters.");
     }
     if chosen.len() > LONGEST {
         return Some("The password is too long.");
     }
-    (chosen != again).then_some("The two passwords differ.")
+    None
+}
+
+/// What is wrong with a password that was typed twice, in a sentence.
+pub(crate) fn fault(chosen: &str, again: &str) -> Option<&'static str> {
+    let differ = || (chosen != again).then_some("The two passwords differ.");
+    weakness(chosen).or_else(differ)
 }
 
 /// The argon2id string of a password, with a salt of its own.

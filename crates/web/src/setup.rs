@@ -170,8 +170,9 @@ pub(crate) const PASSWORD_FIELDS: &str = "\
 fn finished(address: &str) -> Response {
     let body = format!(
         "<h1>Done</h1>\n<p class=lead>{} administers this server now.</p>\n\
-         <p>The link that brought you here has stopped working. \
-         <a href=\"/\">Go on to the start page</a></p>",
+         <p>The link that brought you here has stopped working. People and phones are added on \
+         the command line: <code>sidetone user add ann</code>, then \
+         <code>sidetone device add ann</code>.</p>",
         escape(address)
     );
     page("Set up", &body).into_response()

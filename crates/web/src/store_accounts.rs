@@ -74,8 +74,11 @@ impl StoreAccounts {
             aliases: Vec::new(),
             address,
         };
-        self.store.add_account(&new).await?;
-        Ok(SetUp::Done)
+        match self.store.add_account(&new).await {
+            Ok(_) => Ok(SetUp::Done),
+            Err(StoreError::Similar(..)) => Ok(SetUp::AddressTaken),
+            Err(error) => Err(error),
+        }
     }
 
     async fn setup_open(&self, token_hash: &[u8; 32]) -> Result<bool, StoreError> {

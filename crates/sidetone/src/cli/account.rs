@@ -107,7 +107,7 @@ impl AddUser {
             .map(in_domain)
             .collect::<Result<_, _>>()?;
         let password = match self.password_stdin {
-            true => Some(hash(&read_secret()?)?),
+            true => Some(hash(&read_password()?)?),
             false => None,
         };
         let new = NewAccount {
@@ -153,6 +153,15 @@ impl SetUser {
         })?;
         context.poke();
         say(&format!("changed {address}\n"))
+    }
+}
+
+/// As good as one that is chosen on the web.
+fn read_password() -> Result<String, Failure> {
+    let password = read_secret()?;
+    match sidetone_web::weakness(&password) {
+        Some(fault) => Err(Failure::call(fault)),
+        None => Ok(password),
     }
 }
 
@@ -240,23 +249,10 @@ async fn make_link(context: &Context, store: &Store, id: AccountId) -> Result<St
     let (token, hash) = secret::reset_token();
     let expires_ms = now_ms() + RESET_LINK_LIFETIME_MS;
     store.put_reset_token(id, &hash, expires_ms).await?;
-    Ok(format!("{}/reset?token={token}", portal(context)))
-}
-
-/// Where a browser finds the portal: the listener's address, or the domain for "every one".
-fn portal(context: &Context) -> String {
-    let https = &context.config.https;
-    let (scheme, listener) = match (https.listen.first(), https.http.first()) {
-        (None, Some(http)) => ("http", Some(http)),
-        (https, _) => ("https", https),
-    };
-    match listener {
-        Some(at) if at.ip().is_unspecified() => {
-            format!("{scheme}://{}:{}", context.config.first_domain(), at.port())
-        }
-        Some(at) => format!("{scheme}://{at}"),
-        None => format!("https://{}", context.config.first_domain()),
-    }
+    let portal = crate::serve::portal(&context.config).ok_or_else(|| {
+        Failure::new("https.listen and https.http are empty: there is no page that sets a password")
+    })?;
+    Ok(format!("{portal}/reset?token={token}"))
 }
 
 fn account_json(account: &Account) -> Value {

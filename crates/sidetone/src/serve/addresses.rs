@@ -33,6 +33,12 @@ pub(super) fn listeners(config: &Config, https: &[SocketAddr], http: &[SocketAdd
         .collect()
 }
 
+/// Where a browser finds the pages of the server that this configuration starts.
+pub(crate) fn configured_portal(config: &Config) -> Option<String> {
+    let (https, http) = (&config.https.listen, &config.https.http);
+    Advertised::read(config).portal(https, http)
+}
+
 /// What `sip.advertise` says.
 pub(super) struct Advertised {
     /// The name for every listener.
@@ -71,6 +77,14 @@ impl Advertised {
         let mapped = self.mapped.iter().find(|(inner, _)| *inner == own);
         let named = mapped.map(|(_, outer)| outer).or(self.general.as_ref());
         named.map_or_else(|| own.to_string(), Clone::clone)
+    }
+
+    /// Where a browser finds the pages, with HTTPS first.
+    pub(super) fn portal(&self, https: &[SocketAddr], http: &[SocketAddr]) -> Option<String> {
+        let secure = https.first().map(|address| ("https", address));
+        let (scheme, address) = secure.or_else(|| http.first().map(|address| ("http", address)))?;
+        let host = self.host(address.ip());
+        Some(format!("{scheme}://{}", join(&host, address.port())))
     }
 
     /// The first address of that family; loopback where the machine has no other.

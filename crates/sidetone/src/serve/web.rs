@@ -41,13 +41,7 @@ impl Doors {
     /// The address of the portal, for people.
     pub(super) fn portal(&self, advertised: &Advertised) -> Option<String> {
         let (https, http) = self.addresses();
-        let secure = https.first().map(|address| ("https", address));
-        let (scheme, address) = secure.or_else(|| http.first().map(|address| ("http", address)))?;
-        let host = advertised.host(address.ip());
-        Some(format!(
-            "{scheme}://{}",
-            super::addresses::join(&host, address.port())
-        ))
+        advertised.portal(&https, &http)
     }
 }
 
