@@ -407,3 +407,18 @@ fn a_web_password_is_long_wherever_it_is_chosen() {
     assert!(String::from_utf8_lossy(&short.stderr).contains("ten characters"));
     server.cli(&add, "ten chars!\n");
 }
+
+#[test]
+fn the_log_names_registrations_that_ended_and_no_others() {
+    let server = Server::with(&["ann", "bob"]);
+    let _bob = Phone::udp(&server, "bob").registered();
+    let mark = server.process().mark();
+    server.cli(&["user", "disable", "ann"], "");
+    server.cli(&["user", "disable", "bob"], "");
+    let ended = "registrations ended by a change of the directory";
+    let line = server
+        .process()
+        .expect_line(mark, Duration::from_secs(5), ended);
+    assert!(line.contains("bob@example.test"), "{line}");
+    assert!(line.contains("ended=1"), "{line}");
+}

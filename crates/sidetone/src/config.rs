@@ -9,12 +9,14 @@
 
 mod check;
 mod keys;
+mod log;
 mod parse;
 mod types;
 
 #[cfg(test)]
 use keys::KEYS;
 pub(crate) use keys::{commented_file, reference};
+pub(crate) use log::log_filter;
 pub(crate) use parse::ConfigError;
 pub(crate) use types::{Certificate, LogFormat, Network, PortRange, Routing, Strangers};
 

@@ -125,15 +125,27 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
 
 fn raise_limits(config: &Config) {
     match sidetone_transport::limits::raise_open_files() {
-        Ok(files) if files < config.limits.connections as u64 + 256 => {
-            tracing::warn!(
-                files,
-                "fewer open files are allowed than limits.connections asks for"
-            );
+        Ok(allowed) => {
+            let wanted = files_wanted(config);
+            if allowed < wanted {
+                tracing::warn!(
+                    wanted,
+                    allowed,
+                    "limits.connections may be out of reach: raise the limit of open files, or lower it"
+                );
+            }
         }
-        Ok(_) => {}
         Err(error) => tracing::warn!(%error, "the limit of open files was not raised"),
     }
+}
+
+/// A file for each connection, for each listener in each shard, and some for the store and the log.
+fn files_wanted(config: &Config) -> u64 {
+    let (sip, https) = (&config.sip, &config.https);
+    let shared = sip.udp.len() + sip.tcp.len() + sip.tls.len();
+    let listeners =
+        shared * usize::from(shards(sip.shards)) + https.listen.len() + https.http.len();
+    (config.limits.connections.saturating_add(listeners) as u64).saturating_add(64)
 }
 
 fn bind(config: &Config, wanted: &[Listen]) -> Result<(Bound, Vec<Listen>), Failure> {
@@ -407,10 +419,8 @@ async fn stop(
 }
 
 fn start_log(config: &Config) {
-    // Checked when the configuration was read.
-    let level = config.log.level.parse().unwrap_or(tracing::Level::INFO);
     let log = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(crate::config::log_filter(&config.log.level))
         .with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => log.with_ansi(false).init(),

@@ -51,8 +51,10 @@ impl Config {
         }
         self.check_addresses()?;
         self.check_names()?;
-        if self.log.level.parse::<tracing::Level>().is_err() {
-            return wrong("log.level: use error, warn, info, debug or trace");
+        if !super::log::is_level(&self.log.level) {
+            return wrong(
+                "log.level: use error, warn, info, debug or trace, also info,TARGET=debug",
+            );
         }
         Ok(())
     }

@@ -274,7 +274,7 @@ pub(crate) const KEYS: &[Key] = &[
         "log",
         "level",
         "\"info\"",
-        "error, warn, info, debug or trace.",
+        "error, warn, info, debug or trace, of our own parts; libraries stay at info unless named: \"info,hyper=debug\".",
     ),
     key("log", "format", "\"text\"", "\"text\" or \"json\"."),
     key(

@@ -139,14 +139,18 @@ impl Follower {
 
     fn unbind(&self, account: AccountId, device: Option<DeviceId>) -> Option<AddressOfRecord> {
         let address = self.services.address_of(account)?;
+        let mut ended = 0;
         let change = |bindings: &mut Vec<sidetone_model::Binding>| {
             let before = bindings.len();
             bindings.retain(|binding| device.is_some_and(|device| binding.device != device));
-            Ok::<bool, Infallible>(bindings.len() < before)
+            ended = before.saturating_sub(bindings.len());
+            Ok::<bool, Infallible>(ended > 0)
         };
         let now_ms = crate::cli::now_ms();
         let Ok(left) = self.services.location.update(&address, now_ms, change);
-        tracing::info!(%address, left = left.len(), "registrations ended by a change of the directory");
+        if ended > 0 {
+            tracing::info!(%address, ended, left = left.len(), "registrations ended by a change of the directory");
+        }
         Some(address)
     }
 }
