@@ -123,6 +123,22 @@ fn health_metrics_and_the_start_page() {
     }
     let metrics = get(server.http(), "/metrics").expect("metrics");
     assert!(metrics.contains("# TYPE "), "{metrics}");
+    assert!(
+        metrics.contains("\nsidetone_deliveries_open 0\n"),
+        "{metrics}"
+    );
+    server.add_user("bob");
+    let mut ann = Phone::udp(&server, "ann");
+    let counted = until(Duration::from_secs(3), || {
+        let kept = ann.message("bob", "for later").status() == Some(202);
+        let metrics = get(server.http(), "/metrics").expect("metrics");
+        (kept && !metrics.contains("\nsidetone_messages_waiting 0\n")).then_some(metrics)
+    });
+    let metrics = counted.expect("a message that waits");
+    assert!(
+        metrics.contains("\nsidetone_messages_waiting "),
+        "{metrics}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! *Invariant*: `/metrics` answers loopback peers only, unless that was
 //! allowed; the connection's own peer counts, never a forwarding header.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -16,7 +17,7 @@ use crate::websocket::Peer;
 /// Asks whether the store and the listeners are up; an error says what is not.
 pub type Readiness = Arc<dyn Fn() -> Answer<'static, ()> + Send + Sync>;
 /// Gives the metrics as Prometheus text (exposition format 0.0.4).
-pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+pub type Metrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
 pub(crate) async fn alive() -> &'static str {
     "ok\n"
@@ -50,5 +51,5 @@ pub(crate) async fn metrics(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    (kind, (state.web.metrics)()).into_response()
+    (kind, (state.web.metrics)().await).into_response()
 }

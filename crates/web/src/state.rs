@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::accounts::Accounts;
 use crate::attempts::Attempts;
 use crate::health::{Metrics, Readiness};
+use crate::problem::Problem;
 use crate::tokens::Tokens;
 use crate::websocket::{Patience, SipOverWebSocket};
 use crate::{auth, health, openapi, page, reset, security_headers, setup, websocket};
@@ -109,9 +110,31 @@ pub fn router(state: State) -> axum::Router {
         .fallback(page::not_found)
         .method_not_allowed_fallback(page::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(security_headers::add))
         .with_state(state)
+}
+
+/// Reads the body before anybody answers: an answer while it is still on its way resets the
+/// stream in HTTP/2, and many a client then shows an error in place of the answer.
+async fn whole(
+    request: axum::extract::Request,
+    next: middleware::Next,
+) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    if request.uri().path() == "/sip" {
+        // What follows there is no body but a conversation.
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match axum::body::to_bytes(body, BODY_BYTES).await {
+        Ok(bytes) => {
+            let request = axum::extract::Request::from_parts(parts, bytes.into());
+            next.run(request).await
+        }
+        Err(_) => Problem::bad_request("The body is too long, or ended early.").into_response(),
+    }
 }
 
 /// A body that trickles in must not hold a connection for ever.

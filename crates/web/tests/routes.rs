@@ -2,6 +2,11 @@
 
 mod world;
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::{Value, json};
@@ -392,5 +397,49 @@ fn refers_to_what_exists(document: &Value, part: &Value) {
             .for_each(|v| refers_to_what_exists(document, v)),
         Value::Array(list) => list.iter().for_each(|v| refers_to_what_exists(document, v)),
         _ => {}
+    }
+}
+
+/// A body that notes how much of it was asked for.
+struct Noted {
+    left: usize,
+    asked: Arc<AtomicUsize>,
+}
+
+impl hyper::body::Body for Noted {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.asked.fetch_add(1, Relaxed);
+        let data = bytes::Bytes::from_static(&[b'x'; 1024]);
+        Poll::Ready(Some(Ok(hyper::body::Frame::data(data))))
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_before_the_answer_and_no_further_than_its_bound() {
+    let world = World::new().await;
+    for (kib, at_most, statuses) in [
+        (8, 8, [StatusCode::BAD_REQUEST, StatusCode::NOT_FOUND]),
+        (1_000, 65, [StatusCode::BAD_REQUEST; 2]),
+    ] {
+        for (path, status) in ["/api/v1/auth/login", "/nowhere"].iter().zip(statuses) {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let body = Body::new(Noted {
+                left: kib,
+                asked: Arc::clone(&asked),
+            });
+            let request = Request::post(*path).body(body).expect("request");
+            assert_eq!(world.ask(request).await.status, status, "{path}");
+            assert_eq!(asked.load(Relaxed), at_most, "{path}");
+        }
     }
 }

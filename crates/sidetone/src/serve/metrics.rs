@@ -26,7 +26,7 @@ impl Text {
 }
 
 /// All of it.
-pub(super) fn text(running: &Running) -> String {
+pub(super) async fn text(running: &Running) -> String {
     let mut text = Text(String::with_capacity(4096));
     text.gauge(
         "uptime_seconds",
@@ -42,7 +42,26 @@ pub(super) fn text(running: &Running) -> String {
     services(&mut text, running);
     shell(&mut text, running);
     store(&mut text, running);
+    spool(&mut text, running).await;
     text.0
+}
+
+/// Left out while the database cannot be asked: no number is better than a wrong one.
+async fn spool(text: &mut Text, running: &Running) {
+    let (deliveries, waiting) = match running.store.spool_counts().await {
+        Ok(counts) => counts,
+        Err(error) => return tracing::debug!(%error, "the spool was not counted"),
+    };
+    text.gauge(
+        "deliveries_open",
+        "Messages that devices have yet to get.",
+        deliveries,
+    );
+    text.gauge(
+        "messages_waiting",
+        "Messages that wait for the first device of their account.",
+        waiting,
+    );
 }
 
 fn services(text: &mut Text, running: &Running) {

@@ -103,7 +103,10 @@ async fn web(
             let running = Arc::clone(&ready);
             Box::pin(async move { running.ready().await.map_err(Unavailable) })
         }),
-        metrics: Arc::new(move || metrics::text(&counted)),
+        metrics: Arc::new(move || {
+            let running = Arc::clone(&counted);
+            Box::pin(async move { metrics::text(&running).await })
+        }),
         exempt: Box::new(move |address| exempt.iter().any(|network| network.contains(address))),
         closing,
     })

@@ -100,7 +100,7 @@ impl World {
                     }
                 })
             }),
-            metrics: Arc::new(|| "sidetone_up 1\n".to_owned()),
+            metrics: Arc::new(|| Box::pin(async { "sidetone_up 1\n".to_owned() })),
             exempt: Box::new(|ip| ip.to_string() == "203.0.113.1" || ip.is_loopback()),
             closing: closing.clone(),
         };
