@@ -21,8 +21,10 @@ use crate::transaction::server::Server;
 use crate::transaction::{Action, Actions, ClientInput, ServerInput};
 use crate::{BRANCH_COOKIE, Flow, Framing, Limits, Message, Method};
 
+mod answered;
 mod matching;
 
+use answered::Answered;
 use matching::{
     ClientBranch, KeyHasher, ServerKeys, ack_for, cancel_for, merge_key, response_flow,
 };
@@ -166,6 +168,7 @@ pub struct Endpoint {
     entropy: Entropy,
     max_transactions: usize,
     max_octets: usize,
+    answered: Answered,
     /// Of the messages that transactions hold.
     octets: usize,
     /// User of transactions that nobody asks after: our CANCELs.
@@ -191,6 +194,7 @@ impl Endpoint {
             entropy: Entropy::new(seed),
             max_transactions,
             max_octets: usize::MAX,
+            answered: Answered::default(),
             octets: 0,
             limits: Limits::default(),
         }
@@ -225,6 +229,10 @@ impl Endpoint {
                 entry.flow = response_flow(flow, message);
             }
             self.drive_server(now, id, ServerInput::Retransmission);
+            return Received::Absorbed;
+        }
+        if let Some(answer) = self.answered.find(now, keys.own) {
+            self.reply(flow, message, answer);
             return Received::Absorbed;
         }
         match method {
@@ -356,6 +364,15 @@ impl Endpoint {
         let now_held = entry.response.len();
         self.octets = (self.octets + now_held).saturating_sub(previous.len());
         self.perform_server(now, server.0, &actions);
+    }
+
+    /// Answers without a transaction, and again when a datagram repeats the request within some seconds.
+    pub fn reply_again(&mut self, now: Instant, flow: Flow, request: &Message, bytes: Bytes) {
+        if !flow.transport.is_reliable() {
+            let key = ServerKeys::of(&self.entropy, flow, request).own;
+            self.answered.keep(now, key, bytes.clone());
+        }
+        self.reply(flow, request, bytes);
     }
 
     /// Answers without a transaction, where RFC 3261 §18.2.2 says.

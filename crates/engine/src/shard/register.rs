@@ -3,8 +3,8 @@
 //! *Invariant*: the table changes only for the account that owns the address.
 //!
 //! There is no server transaction (RFC 3261 §8.2.7): it would be held for 32 s for a request that does no harm when it
-//! is done again. A retransmission has a nonce count that was used, so it is challenged as stale, and its client comes
-//! again.
+//! is done again. A retransmission gets the same answer for some seconds; later its nonce count was used, so it is
+//! challenged as stale, and its client comes again.
 
 use sidetone_model::AddressOfRecord;
 use sidetone_services::{CredentialsHeader, RegisterContext, Registered, Removal, register};
@@ -55,7 +55,8 @@ impl Shard {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         let answer = self.answer(flow, request, status, "", &headers);
-        self.endpoint.reply(flow, request, answer);
+        self.endpoint
+            .reply_again(now.instant, flow, request, answer);
     }
 
     fn registered(

@@ -80,6 +80,31 @@ fn a_copy_that_came_another_way_is_merged_until_the_first_is_over() {
 }
 
 #[test]
+fn an_answer_without_a_transaction_is_given_again_for_some_seconds() {
+    let now = crate::tests_now();
+    let mut endpoint = Endpoint::new(10, 1);
+    let udp = flow(Transport::Udp);
+    let register = request("REGISTER", "z9hG4bKa", ";rport");
+    assert_eq!(endpoint.receive(now, udp, &register), Received::Request);
+    endpoint.reply_again(now, udp, &register, Bytes::from_static(b"SIP/2.0 200 OK"));
+    for (after_ms, expected) in [
+        (500, Received::Absorbed),
+        (4_900, Received::Absorbed),
+        (7_500, Received::Absorbed),
+        (11_500, Received::Request),
+    ] {
+        let later = now + Duration::from_millis(after_ms);
+        assert_eq!(
+            endpoint.receive(later, udp, &register),
+            expected,
+            "{after_ms}"
+        );
+    }
+    assert_eq!(start_lines(&mut endpoint), ["SIP/2.0 200 OK"; 4]);
+    assert!(endpoint.is_empty());
+}
+
+#[test]
 fn what_transactions_hold_is_bounded_by_octets_too() {
     let now = crate::tests_now();
     let mut endpoint = Endpoint::new(1_000, 1).with_max_octets(5_000);
