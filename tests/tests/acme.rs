@@ -104,8 +104,10 @@ fn an_authority_that_fails_leaves_the_certificate_in_use() {
     // Another name is needed: the certificate in use is not good enough.
     let file = server.folder().file("sidetone.toml");
     let text = std::fs::read_to_string(&file).expect("the configuration");
-    let domains = format!("domains = [\"{DOMAIN}\", \"second.test\"]\n");
-    std::fs::write(&file, format!("{domains}{text}")).expect("a file");
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.retain(|line| !line.starts_with("domain ="));
+    lines.insert(0, format!("domains = [\"{DOMAIN}\", \"second.test\"]"));
+    std::fs::write(&file, lines.join("\n")).expect("a file");
     server.up();
     let line = server
         .process()
