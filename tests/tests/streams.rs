@@ -76,16 +76,14 @@ fn a_head_without_end_is_bounded() {
     stream.set_read_timeout(Some(SOON)).expect("timeout");
     let start = b"OPTIONS sip:example.test SIP/2.0\r\nX: ";
     assert!(stream.write_all(start).is_ok());
-    let mut sent = 0;
-    while sent < 4_000_000 && stream.write_all(&[b'x'; 10_000]).is_ok() {
-        sent += 10_000;
+    // The system's buffers take some megabytes, however soon the server has had enough.
+    let began = Instant::now();
+    while stream.write_all(&[b'x'; 10_000]).is_ok() {
+        assert!(
+            began.elapsed() < SOON,
+            "the server takes a head without end"
+        );
     }
-    let mut rest = Vec::new();
-    let _ = stream.read_to_end(&mut rest);
-    assert!(
-        sent < 4_000_000,
-        "the server took {sent} octets of one head"
-    );
 }
 
 #[test]
