@@ -1,6 +1,6 @@
 //! Streams and datagrams: framing, keep-alives, connections.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
