@@ -406,6 +406,31 @@ fn a_second_invite_in_the_dialog_passes() {
 }
 
 #[test]
+fn a_reliable_provisional_answer_and_its_prack_pass() {
+    let server = Server::with(&["ann", "bob"]);
+    let mut ann = Phone::udp(&server, "ann").registered();
+    let mut bob = Phone::tcp(&server, "bob").registered();
+    let invite = ann.invite(&server.uri("bob"));
+    let offered = bob.expect("INVITE");
+    bob.answer_with(&offered, 183, |answer| {
+        answer.with("Require", "100rel").with("RSeq", "7")
+    });
+    let early = ann.expect_answer(&invite, 183);
+    assert_eq!(early.header("RSeq"), Some("7"), "{early:?}");
+    let mut dialog = Dialog::caller(&invite, &early);
+    let prack = dialog
+        .request(&ann, "PRACK")
+        .with("RAck", format!("7 {} INVITE", invite.cseq()));
+    ann.send(&prack);
+    let got = bob.expect("PRACK");
+    assert_eq!(got.header("RAck"), prack.header("RAck"));
+    bob.answer(&got, 200);
+    ann.expect_answer(&prack, 200);
+    bob.accept(&offered);
+    ann.expect_answer(&invite, 200);
+}
+
+#[test]
 fn an_answer_is_repeated_for_a_repeated_invite() {
     let server = Server::with(&["ann", "bob"]);
     let mut ann = Phone::udp(&server, "ann").registered();
