@@ -1,13 +1,16 @@
 //! An authority of the test's own, and certificates by it.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType, date_time_ymd,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::folder::Folder;
 
@@ -23,6 +26,16 @@ pub struct Files {
     pub key: PathBuf,
     /// Both in one file, as some phones want it.
     pub both: PathBuf,
+}
+
+/// A TLS client that trusts this authority alone.
+pub fn trusting(authority: &Path) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let root = CertificateDer::from_pem_file(authority).expect("the authority");
+    roots.add(root).expect("a root");
+    ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 impl Authority {

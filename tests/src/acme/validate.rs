@@ -6,14 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::certificate::trusting;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::version::TLS13;
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
 const ACME_TLS: &[u8] = b"acme-tls/1";
 /// id-pe-acmeIdentifier, critical, an OCTET STRING in an OCTET STRING (RFC 8737 §3).
@@ -57,13 +55,7 @@ pub(super) fn tls_alpn(at: SocketAddr, name: &str, digest: &[u8; 32]) -> Result<
 /// The certificate that a server shows to one who trusts this authority and asks for this
 /// name; an error if the check fails.
 pub fn presented(at: SocketAddr, authority: &Path, name: &str) -> io::Result<Vec<u8>> {
-    let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_file(authority).expect("the authority");
-    roots.add(root).expect("a root");
-    let config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let tls = handshake(at, name, config)?;
+    let tls = handshake(at, name, trusting(authority))?;
     let leaf = tls.peer_certificates().and_then(<[_]>::first);
     Ok(leaf.expect("a certificate").to_vec())
 }

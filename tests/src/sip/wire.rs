@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::Message;
-use crate::certificate::Files;
+use crate::certificate::{Files, trusting};
 
 pub struct Wire {
     kind: Kind,
@@ -71,12 +69,7 @@ impl Wire {
 
     /// TLS that trusts one authority and expects a name.
     pub fn tls(server: SocketAddr, authority: &Path, name: &str) -> Wire {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_file(authority).expect("the authority");
-        roots.add(root).expect("a root");
-        let config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = trusting(authority);
         let name = ServerName::try_from(name.to_owned()).expect("a name");
         let mut tls = ClientConnection::new(Arc::new(config), name).expect("TLS");
         let mut stream = TcpStream::connect(server).expect("connect");

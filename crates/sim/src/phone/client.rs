@@ -64,6 +64,11 @@ impl Client {
 impl Phone {
     pub(super) fn start(&mut self, request: Request) {
         let branch = format!("z9hG4bK{}", self.token());
+        self.start_as(branch, request);
+    }
+
+    /// With a branch that is given, as a CANCEL has it (RFC 3261 §9.1).
+    fn start_as(&mut self, branch: String, request: Request) {
         let bytes = self.write(&request, &branch);
         self.outgoing.push((request.hop, bytes.clone()));
         self.clients.push(Client {
@@ -129,18 +134,7 @@ impl Phone {
             authorized: true,
             ..invite
         };
-        let bytes = self.write(&request, &branch);
-        self.outgoing.push((request.hop, bytes.clone()));
-        self.clients.push(Client {
-            branch,
-            request,
-            bytes,
-            state: State::Trying,
-            again: Some(Again::from(self.now_us)),
-            ends_us: self.now_us + LIFE_US,
-            ack: None,
-            cancel: false,
-        });
+        self.start_as(branch, request);
     }
 
     pub(super) fn client_timeouts(&mut self) {
