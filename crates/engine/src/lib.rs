@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod admission;
+mod backlog;
 mod connections;
 mod driver;
 mod inbox;

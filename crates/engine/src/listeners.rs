@@ -20,6 +20,7 @@ use sidetone_transport::stream::{Incoming, Listener};
 use sidetone_transport::udp::{RecvBatch, SLOTS};
 
 use crate::admission::Admitted;
+use crate::backlog::{self, Backlog};
 use crate::connections::{Carrier, Link};
 use crate::driver::Driver;
 use crate::inbox::{Mail, Outlet};
@@ -42,6 +43,7 @@ pub(crate) async fn datagrams(driver: Rc<Driver>, listener: u16) {
         return;
     };
     let mut batch = RecvBatch::new();
+    let mut backlog = Backlog::default();
     loop {
         let arrived = match port.socket.readable().await {
             Ok(()) => port.socket.try_recv_batch(&mut batch),
@@ -59,8 +61,17 @@ pub(crate) async fn datagrams(driver: Rc<Driver>, listener: u16) {
             }
         };
         let now = Now::read();
-        for (remote, octets) in batch.iter() {
-            driver.datagram(now, listener, remote, octets);
+        backlog.note(now.instant, count == SLOTS);
+        if backlog.is_long(now.instant) {
+            if backlog.is_news(now.instant) {
+                let local = port.socket.local_addr();
+                tracing::warn!(%local, "more arrives than can be answered: new registrations wait");
+            }
+            driver.datagrams_behind(now, listener, &batch);
+        } else {
+            for (remote, octets) in batch.iter() {
+                driver.datagram(now, listener, remote, octets);
+            }
         }
         driver.pump();
         if count == SLOTS {
@@ -194,6 +205,18 @@ pub(crate) async fn converse(driver: Rc<Driver>, link: Rc<Link>) {
 }
 
 impl Driver {
+    /// Handles what cannot wait, and counts the rest.
+    fn datagrams_behind(&self, now: Now, listener: u16, batch: &RecvBatch) {
+        let (wait, urgent): (Vec<_>, Vec<_>) = batch
+            .iter()
+            .partition(|(_, octets)| backlog::can_wait(octets));
+        let count = u64::try_from(wait.len()).unwrap_or_default();
+        self.supplies.counts.put_off.fetch_add(count, Relaxed);
+        for (remote, octets) in urgent {
+            self.datagram(now, listener, remote, octets);
+        }
+    }
+
     /// Handles the whole frames that came; breaks when the stream cannot be read on.
     fn frames(&self, link: &Link) -> ControlFlow<()> {
         let Carrier::Stream { framer, .. } = &link.carrier else {

@@ -104,6 +104,7 @@ pub struct Supplies {
 #[derive(Debug)]
 pub struct Counts {
     pub(crate) dropped: AtomicU64,
+    pub(crate) put_off: AtomicU64,
     pub(crate) overflowed: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -116,6 +117,7 @@ impl Default for Counts {
     fn default() -> Self {
         Self {
             dropped: AtomicU64::new(0),
+            put_off: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -134,6 +136,8 @@ pub struct Figures {
     pub calls_ringing: u64,
     /// Datagrams dropped because their socket took too little.
     pub datagrams_dropped: u64,
+    /// New registrations dropped because their socket was behind; they come again.
+    pub registrations_put_off: u64,
     /// Messages dropped because the inbox of their shard was full.
     pub inbox_overflows: u64,
     /// Connections refused because there were too many.
@@ -331,6 +335,7 @@ impl Engine {
             connections: self.supplies.admission.open() as u64,
             calls_ringing: counts.ringing.load(Relaxed),
             datagrams_dropped: counts.dropped.load(Relaxed),
+            registrations_put_off: counts.put_off.load(Relaxed),
             inbox_overflows: counts.overflowed.load(Relaxed),
             connections_refused: counts.refused.load(Relaxed),
             task_failures: counts.failed.load(Relaxed),

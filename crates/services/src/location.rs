@@ -2,6 +2,10 @@
 //!
 //! *Invariant: the table is authoritative; the store follows it.* Every change marks its
 //! address dirty, and an address leaves the table only when nothing of it is left to write.
+//! A refresh alone is written when what is stored would end too early by more than a
+//! [`UNWRITTEN_PART`] of the binding's time: phones that refresh every few seconds to keep a
+//! hole in their router open cost no writing, and after a crash each is still found for as
+//! long as it waits before it registers again.
 //!
 //! A binding is one text and a handful of numbers: with its key and its share of the
 //! table about 400 bytes. Expired bindings are never seen; they are swept shard by shard.
@@ -18,6 +22,9 @@ use sidetone_sip::FlowToken;
 use smallvec::SmallVec;
 
 const SHARDS: usize = 64;
+/// A stored binding may end before the real one by its remaining time divided by this.
+/// Phones refresh long before the last thirtieth.
+const UNWRITTEN_PART: u64 = 32;
 
 /// The flow of a binding as text in [`Binding::received`]: transport, listener,
 /// connection and remote address between slashes.
@@ -109,6 +116,8 @@ struct Packed {
     text: Arc<str>,
     device: DeviceId,
     expires_at_ms: u64,
+    /// The end that the store knows, 0 before the binding was first written.
+    stored_until_ms: u64,
     connection: u64,
     address: [u8; 16],
     cseq: u32,
@@ -137,6 +146,7 @@ impl Packed {
             text,
             device: binding.device,
             expires_at_ms: binding.expires_at_ms,
+            stored_until_ms: 0,
             connection: flow.map_or(0, |flow| flow.connection),
             address: remote.map_or([0; 16], |remote| v6(remote.ip()).octets()),
             cseq: binding.cseq,
@@ -161,7 +171,7 @@ impl Packed {
     }
 
     fn binding(&self) -> Binding {
-        let text = |at| part(&self.text, &self.ends, at);
+        let text = |at| self.text(at);
         Binding {
             contact: text(CONTACT).into(),
             device: self.device,
@@ -199,6 +209,25 @@ impl Packed {
         self.reg_id > 0 || WEBSOCKET.contains(&self.transport)
     }
 
+    /// Whether this is `stored` with another end and another REGISTER's numbers, and what the
+    /// store holds of it will do.
+    fn only_refreshes(&self, stored: &Self, now_ms: u64) -> bool {
+        let same = self.device == stored.device
+            && self.reg_id == stored.reg_id
+            && self.q == stored.q
+            && self.flow() == stored.flow()
+            && [CONTACT, PATH, INSTANCE, USER_AGENT]
+                .into_iter()
+                .all(|at| self.text(at) == stored.text(at));
+        let left_ms = self.expires_at_ms.saturating_sub(now_ms);
+        let difference_ms = self.expires_at_ms.abs_diff(stored.stored_until_ms);
+        same && difference_ms <= left_ms / UNWRITTEN_PART
+    }
+
+    fn text(&self, at: usize) -> &str {
+        part(&self.text, &self.ends, at)
+    }
+
     fn is_reachable(&self) -> bool {
         self.flow || !self.dies_with_flow()
     }
@@ -231,6 +260,14 @@ fn join(texts: [&str; PARTS]) -> (Arc<str>, [u16; PARTS - 1]) {
 struct Entry {
     bindings: SmallVec<[Packed; 1]>,
     dirty: bool,
+}
+
+impl Entry {
+    fn note_stored(&mut self) {
+        for packed in &mut self.bindings {
+            packed.stored_until_ms = packed.expires_at_ms;
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -325,8 +362,9 @@ impl Location {
             .get(aor)
             .map_or_else(Vec::new, |entry| unpack(entry, now_ms));
         if change(&mut bindings)? {
-            let packed = bindings.iter().map(Packed::new).collect();
-            self.replace(&mut shard, aor, packed, true);
+            let mut packed: SmallVec<[Packed; 1]> = bindings.iter().map(Packed::new).collect();
+            let dirty = !refresh(&mut packed, shard.entries.get(aor), now_ms);
+            self.replace(&mut shard, aor, packed, dirty);
         }
         Ok(bindings)
     }
@@ -431,6 +469,7 @@ impl Location {
                     continue;
                 };
                 entry.get_mut().dirty = false;
+                entry.get_mut().note_stored();
                 changes.push((
                     aor,
                     entry.get().bindings.iter().map(Packed::binding).collect(),
@@ -519,6 +558,20 @@ impl Location {
 /// A poisoned lock: a bug ended an earlier change of one address; the others are whole.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether `new` needs no writing beside what is stored of the entry; it then keeps the ends that
+/// the store knows.
+fn refresh(new: &mut [Packed], entry: Option<&Entry>, now_ms: u64) -> bool {
+    let Some(entry) = entry.filter(|entry| !entry.dirty && entry.bindings.len() == new.len())
+    else {
+        return false;
+    };
+    let mut pairs = new.iter_mut().zip(&entry.bindings);
+    pairs.all(|(new, old)| {
+        new.stored_until_ms = old.stored_until_ms;
+        new.only_refreshes(old, now_ms)
+    })
 }
 
 fn unpack(entry: &Entry, now_ms: u64) -> Vec<Binding> {

@@ -269,3 +269,32 @@ fn a_binding_is_small() {
         size_of::<(AddressOfRecord, Entry)>()
     );
 }
+
+#[test]
+fn a_refresh_is_written_when_the_stored_end_is_too_early_for_it() {
+    let location = Location::new();
+    let until = |seconds: u64, cseq: u32| Binding {
+        expires_at_ms: NOW_MS + seconds * 1_000,
+        cseq,
+        ..binding("sip:a@x", UDP, 0)
+    };
+    let written = |binding: &Binding| {
+        put(&location, &aor("a"), vec![binding.clone()]);
+        location.take_dirty(usize::MAX).len()
+    };
+    assert_eq!(written(&until(3_600, 1)), 1, "new");
+    assert_eq!(written(&until(3_630, 2)), 0, "half a minute of an hour");
+    assert_eq!(written(&until(3_660, 3)), 0, "a minute in all");
+    assert_eq!(
+        location.bindings(&aor("a"), NOW_MS),
+        vec![until(3_660, 3)],
+        "the table has it all the same"
+    );
+    assert_eq!(written(&until(3_730, 4)), 1, "over two minutes in all");
+    assert_eq!(written(&until(60, 5)), 1, "much shorter");
+    let moved = Binding {
+        received: Some("0/1/0/192.0.2.1:5062".into()),
+        ..until(60, 6)
+    };
+    assert_eq!(written(&moved), 1, "from another port");
+}

@@ -111,6 +111,11 @@ fn shell(text: &mut Text, running: &Running) {
             figures.datagrams_dropped,
         ),
         (
+            "registrations_put_off",
+            "New registrations dropped because more arrived than could be answered.",
+            figures.registrations_put_off,
+        ),
+        (
             "inbox_overflows",
             "Messages dropped because their shard was behind.",
             figures.inbox_overflows,

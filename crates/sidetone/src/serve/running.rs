@@ -106,6 +106,7 @@ impl Running {
             "counters": counters,
             "dropped": {
                 "datagrams": figures.datagrams_dropped,
+                "registrations": figures.registrations_put_off,
                 "inbox": figures.inbox_overflows,
                 "connections": figures.connections_refused,
             },

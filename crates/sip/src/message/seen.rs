@@ -29,10 +29,22 @@ impl Span {
     fn octets(self, message: &Message) -> &[u8] {
         &message.bytes[at(self.start)..at(self.end)]
     }
+}
 
-    fn text(self, message: &Message) -> Result<&str, Malformed> {
-        utf8(self.octets(message))
+/// Texts of one value, which is looked through once for all of them. An empty one may be anywhere.
+fn texts<const N: usize>(message: &Message, spans: [Span; N]) -> Result<[&str; N], Malformed> {
+    let full = || spans.iter().filter(|span| span.start < span.end);
+    let start = full().map(|span| span.start).min().unwrap_or(0);
+    let end = full().map(|span| span.end).max().unwrap_or(start);
+    let whole = utf8(Span { start, end }.octets(message))?;
+    let mut found = [""; N];
+    for (text, span) in found.iter_mut().zip(&spans) {
+        if span.start < span.end {
+            let range = at(span.start - start)..at(span.end - start);
+            *text = whole.get(range).ok_or(Malformed("text"))?;
+        }
     }
+    Ok(found)
 }
 
 /// The parts of a Via.
@@ -58,12 +70,14 @@ impl SeenVia {
     }
 
     pub(super) fn view(self, message: &Message) -> Result<Via<'_>, Malformed> {
+        let spans = [self.protocol, self.transport, self.host, self.params];
+        let [protocol, transport, host, params] = texts(message, spans)?;
         Ok(Via {
-            protocol: self.protocol.text(message)?,
-            transport: self.transport.text(message)?,
-            host: self.host.text(message)?,
+            protocol,
+            transport,
+            host,
             port: self.port,
-            params: Params::new(self.params.text(message)?),
+            params: Params::new(params),
         })
     }
 }
@@ -86,10 +100,11 @@ impl SeenAddress {
     }
 
     pub(super) fn view(self, message: &Message) -> Result<NameAddr<'_>, Malformed> {
+        let [uri, params] = texts(message, [self.uri, self.params])?;
         Ok(NameAddr {
             display: self.display.map(|display| display.octets(message)),
-            uri: self.uri.text(message)?,
-            params: Params::new(self.params.text(message)?),
+            uri,
+            params: Params::new(params),
         })
     }
 }
