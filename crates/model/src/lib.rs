@@ -1,4 +1,4 @@
-//! The ubiquitous language as plain data: addresses, accounts, devices, bindings, messages.
+//! The ubiquitous language as plain data: addresses, accounts, devices, bindings, messages, conversations.
 //!
 //! *Invariant*: nothing here reads a clock, a socket or entropy, and nothing here serialises
 //! itself: the store and the web own their representations.
@@ -7,11 +7,16 @@
 mod account;
 mod address;
 mod binding;
+mod conversation;
 mod message;
 
 pub use account::{Account, Device, Role, UnknownRole};
 pub use address::{AddressError, AddressOfRecord};
 pub use binding::Binding;
+pub use conversation::{
+    ConversationSnapshot, Event, EventBody, FileRef, History, Kind, NewEvent, ParticipantRole,
+    ParticipantSnapshot, Receipt, ReceiptKind, SeqRange, Stay, TextFormat,
+};
 pub use message::{NewMessage, Origin, StoredMessage};
 
 macro_rules! id {
@@ -39,4 +44,16 @@ id! {
 id! {
     /// Names one stored message; a later message has a greater number.
     MessageId
+}
+id! {
+    /// Names one conversation for ever.
+    ConversationId
+}
+id! {
+    /// Names one event among those of all conversations; a later event has a greater number.
+    EventId
+}
+id! {
+    /// Names one uploaded file for ever.
+    FileId
 }

@@ -1,0 +1,27 @@
+//! The conversation, the product's centre: who takes part, what was said, who may see it, what became of it.
+//!
+//! [`Conversation`] is a pure machine. Commands and receipts go in, and what must be done comes out, in order: an
+//! [`Output::Append`] is committed before anything after it is performed. It keeps no events, only what is needed to go
+//! on, so a conversation of 100,000 events is loaded as quickly as a new one: [`Conversation::restore`].
+//!
+//! *Invariant*: time, numbers and what the store knows are arguments; nothing here reads a clock, blocks or panics on
+//! input, and refused input changes nothing.
+#![warn(missing_docs)]
+
+mod command;
+mod decide;
+mod delivery;
+mod log;
+mod machine;
+mod marks;
+mod participant;
+mod ranges;
+mod refusal;
+mod rights;
+
+pub use command::{Authority, Command, Content, Input, Output, Target, TargetKind};
+pub use delivery::Delivery;
+pub use log::LogFault;
+pub use machine::Conversation;
+pub use refusal::{Refusal, bounds};
+pub use rights::Action;
