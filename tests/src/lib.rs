@@ -4,6 +4,7 @@
 //! the wire, the command line and the log.
 
 pub mod acme;
+pub mod api;
 pub mod baresip;
 pub mod browser;
 pub mod certificate;
@@ -15,6 +16,7 @@ pub mod media;
 pub mod server;
 pub mod sip;
 
+pub use api::Api;
 pub use server::{Options, Server};
 pub use sip::{Message, Phone, Wire};
 

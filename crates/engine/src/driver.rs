@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use sidetone_model::{DeviceId, MessageId, NewMessage};
+use sidetone_model::{AddressOfRecord, DeviceId, MessageId, NewMessage};
+use sidetone_services::{Outcome, PostError};
 use sidetone_sip::endpoint::{ClientId, Transmit};
 use sidetone_sip::flow::{Flow, Transport};
-use sidetone_store::StoreError;
 use sidetone_transport::dns;
 use sidetone_transport::stream::WriteError;
 use sidetone_transport::udp::{SendBatch, UdpSocket};
@@ -403,10 +403,10 @@ impl Driver {
     fn fulfil(&self, want: Want) {
         match want {
             Want::Append {
+                author,
                 message,
-                devices,
                 ticket,
-            } => self.append(message, devices, ticket),
+            } => self.append(author, message, ticket),
             Want::Delivered { device, message } => self.delivered(device, message),
             Want::Pending { device, after } => self.pending(device, after),
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
@@ -436,17 +436,21 @@ impl Driver {
         }
     }
 
-    fn append(&self, message: NewMessage, devices: Vec<DeviceId>, ticket: u64) {
+    fn append(&self, author: AddressOfRecord, message: NewMessage, ticket: u64) {
         let inbox = self.inbox(self.index).clone();
-        let done = Box::new(move |result: Result<MessageId, StoreError>| {
-            let result = result.map_err(|error| error.is_temporary());
+        let done = Box::new(move |result: Result<Outcome, PostError>| {
+            let result = result.map(|outcome| MessageId(outcome.id.0));
             inbox.tell(Mail::Note(Note::Appended { ticket, result }));
         });
-        let writer = &self.supplies.writer;
-        if writer.try_append(message, devices, done).is_err() {
-            let result = Err(true);
-            self.note(Now::read(), Note::Appended { ticket, result });
-        }
+        let supplies = &self.supplies;
+        let Some(message) = supplies.conversations.try_post(author, message, done) else {
+            return;
+        };
+        // Its conversation is not in memory.
+        let conversations = Arc::clone(&supplies.conversations);
+        supplies
+            .control
+            .spawn(async move { message.post(&conversations).await });
     }
 
     fn delivered(&self, device: DeviceId, message: MessageId) {

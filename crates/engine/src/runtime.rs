@@ -18,7 +18,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use rustls::ServerConfig;
 use sidetone_model::{AddressOfRecord, DeviceId, MessageId, StoredMessage};
-use sidetone_services::Removal;
+use sidetone_services::{Conversations, Posted, Removal};
 use sidetone_sip::flow::Transport;
 use sidetone_sip::{Limits, Termination};
 use sidetone_store::Writer;
@@ -82,6 +82,8 @@ pub struct Supplies {
     pub services: Arc<Services>,
     /// The way to the disk.
     pub writer: Writer,
+    /// What is said, and by whom.
+    pub conversations: Arc<Conversations>,
     /// Names to addresses; `None` where the system names no servers.
     pub resolver: Option<Resolver>,
     /// What we present on TLS listeners; `None` where there are none.
@@ -282,6 +284,31 @@ impl Engine {
     /// Something may be delivered to the device.
     pub fn wake(&self, device: DeviceId) {
         let news = News::Registered;
+        let owner = usize::from(self.owners.of_device(device));
+        if let Some(inbox) = self.inboxes.get(owner) {
+            inbox.tell(Mail::Note(Note::Wake { device, news }));
+        }
+    }
+
+    /// Brings a message that was committed to devices, now where they are registered.
+    pub fn deliver(&self, posted: &Posted) {
+        let services = &self.supplies.services;
+        for device in &posted.devices {
+            let first = services.waiting.add(*device);
+            self.stored_for(*device, &posted.message, first);
+        }
+        // They may have got their first device meanwhile, which the store has given the message.
+        for account in &posted.accounts {
+            for device in services.directory.devices(*account) {
+                services.waiting.add(device);
+                self.stored_for(device, &posted.message, false);
+            }
+        }
+    }
+
+    fn stored_for(&self, device: DeviceId, message: &Arc<StoredMessage>, first: bool) {
+        let message = Arc::clone(message);
+        let news = News::Stored { message, first };
         let owner = usize::from(self.owners.of_device(device));
         if let Some(inbox) = self.inboxes.get(owner) {
             inbox.tell(Mail::Note(Note::Wake { device, news }));

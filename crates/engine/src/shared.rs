@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sidetone_model::{AddressOfRecord, DeviceId, Origin};
 use sidetone_services::{
-    Authenticator, Directory, Domains, Limiter, Location, Networks, RegisterPolicy, WatchList,
+    Authenticator, Directory, Domains, Groups, Limiter, Location, Networks, RegisterPolicy,
+    WatchList,
 };
 use sidetone_sip::TokenKey;
 use sidetone_sip::proxy::Locals;
@@ -26,7 +27,7 @@ pub enum Strangers {
 #[derive(Debug)]
 pub struct Services {
     /// Accounts, devices, addresses.
-    pub directory: Directory,
+    pub directory: Arc<Directory>,
     /// Bindings.
     pub location: Location,
     /// Challenges and their answers.
@@ -49,6 +50,8 @@ pub struct Services {
     pub stored_before: HashSet<Origin>,
     /// Devices for which messages are kept.
     pub waiting: Waiting,
+    /// Addresses of conversations.
+    pub groups: Arc<Groups>,
     /// Addresses whose registrations somebody watches.
     pub watched: Arc<WatchList>,
     /// What was counted.

@@ -15,7 +15,8 @@ use sidetone_engine::{
     Admission, Bound, Counts, Engine, Listen, Patience, Plan, Services, ShardSettings, Supplies,
 };
 use sidetone_services::{
-    Authenticator, Directory, Domains, LimitPolicy, Limiter, Location, Networks, RegisterPolicy,
+    Authenticator, Conversations, Directory, Domains, LimitPolicy, Limiter, Location, Networks,
+    RegisterPolicy,
 };
 use sidetone_sip::proxy::{Local, Locals};
 use sidetone_sip::{Limits, TokenKey, Transport};
@@ -62,9 +63,19 @@ impl World {
         let writer = runtime
             .block_on(store.start_writer(WriterOptions::default()))
             .unwrap();
+        let services = Arc::new(services(udp, tcp));
+        let conversations = Conversations::start(
+            store.clone(),
+            writer.clone(),
+            Arc::clone(&services.directory),
+            Arc::clone(&services.groups),
+            7,
+        );
+        let conversations = Arc::new(runtime.block_on(conversations).unwrap());
         let supplies = Supplies {
-            services: Arc::new(services(udp, tcp)),
+            services,
             writer,
+            conversations,
             resolver: None,
             server_tls: Some(certificate.sip()),
             client_tls: ClientTls::new(None).unwrap(),
@@ -121,7 +132,7 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         local(Transport::Tcp, tcp, ";transport=tcp"),
     ];
     Services {
-        directory: Directory::new(),
+        directory: Arc::new(Directory::new()),
         location: Location::new(),
         authenticator: Authenticator::new([1; 32], 300_000, 1024),
         limiter: Limiter::new(LimitPolicy::default()),
@@ -133,6 +144,7 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         strangers: Strangers::Challenge,
         stored_before: Default::default(),
         waiting: Waiting::default(),
+        groups: Arc::default(),
         watched: Arc::default(),
         counters: Counters::default(),
     }

@@ -17,7 +17,7 @@ pub use conversation::{
     ConversationSnapshot, Event, EventBody, FileRef, History, Kind, NewEvent, ParticipantRole,
     ParticipantSnapshot, Receipt, ReceiptKind, SeqRange, Stay, TextFormat,
 };
-pub use message::{NewMessage, Origin, StoredMessage};
+pub use message::{NewMessage, Origin, Place, StoredMessage};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

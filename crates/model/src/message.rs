@@ -1,12 +1,29 @@
 //! Messages in the spool: what a MESSAGE (RFC 3428) becomes once it is accepted.
 
-use crate::{AccountId, AddressOfRecord, MessageId};
+use crate::{AccountId, AddressOfRecord, ConversationId, MessageId};
 use bytes::Bytes;
 
 /// Tells a retransmitted or merged request from a new one: a keyed hash of Call-ID, CSeq and
 /// From tag, computed by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(pub [u8; 16]);
+
+/// Where a message stands in its conversation's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its number there, from 1.
+    pub seq: u64,
+    /// The epoch of the conversation's membership.
+    pub epoch: u32,
+    /// Who said it.
+    pub author: AddressOfRecord,
+    /// What kind of event it is, as the store names it.
+    pub kind: Box<str>,
+    /// What the event has beside a body, as the store writes it.
+    pub detail: Box<str>,
+}
 
 /// A message that is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +33,7 @@ pub struct NewMessage {
     /// The address that it was sent to.
     pub to: AddressOfRecord,
     /// The account behind that address.
+    /// 0 for a group's.
     pub account: AccountId,
     /// When it was received, Unix time.
     pub received_ms: u64,
@@ -27,6 +45,8 @@ pub struct NewMessage {
     pub body: Bytes,
     /// What it is recognised by when it comes again.
     pub origin: Origin,
+    /// Where it stands in its conversation.
+    pub place: Option<Place>,
 }
 
 /// A message as it lies in the store.
@@ -46,4 +66,6 @@ pub struct StoredMessage {
     pub headers: String,
     /// The body.
     pub body: Bytes,
+    /// It was sent to a group, whose address is `to`.
+    pub in_group: bool,
 }

@@ -14,6 +14,7 @@ fn message(id: i64) -> StoredMessage {
         content_type: "text/plain".into(),
         headers: String::new(),
         body: Bytes::from_static(b"hello"),
+        in_group: false,
     }
 }
 

@@ -103,6 +103,13 @@ impl Directory {
         devices
     }
 
+    /// Whose device it is.
+    pub fn account_of(&self, device: DeviceId) -> Option<AccountRef> {
+        let inner = self.read();
+        let slot = inner.devices.get(inner.device_at(device)?)?;
+        inner.account_ref(slot.account)
+    }
+
     /// Accounts, devices and addresses held.
     pub fn counts(&self) -> DirectoryCounts {
         let inner = self.read();

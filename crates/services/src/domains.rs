@@ -3,6 +3,7 @@
 //! *Invariant: two spellings of one address come out as one text: the domain canonical,
 //! the user part unescaped.*
 
+use sidetone_model::AddressOfRecord;
 use sidetone_sip::{Scheme, Uri};
 
 /// Our domains, and the host names and addresses that mean one of them.
@@ -60,6 +61,13 @@ impl Domains {
             Scheme::Other => None,
         }
     }
+}
+
+/// The address that a SIP URI names at whatever domain.
+pub fn any_address(uri: &str) -> Option<AddressOfRecord> {
+    let uri = Uri::parse(uri).ok()?;
+    let user = uri.user_unescaped()?;
+    AddressOfRecord::new(&user, uri.host).ok()
 }
 
 fn joined(user: &str, domain: &str) -> String {

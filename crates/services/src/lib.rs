@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod auth;
+pub mod conversations;
 pub mod delivery;
 pub mod directory;
 pub mod domains;
@@ -16,9 +17,10 @@ pub mod reg_event;
 pub mod registrar;
 
 pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
+pub use conversations::{Conversations, Groups, Outcome, Post, PostError, Posted};
 pub use delivery::{Deliveries, DeliveryLimits, Step};
 pub use directory::{AccountRef, DeviceCredentials, Directory, DirectoryCounts};
-pub use domains::Domains;
+pub use domains::{Domains, any_address};
 pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
 pub use location::{Location, Target, Targets, flow_text, parse_flow_text};
 pub use offer::Offer;
@@ -26,3 +28,4 @@ pub use reg_event::{
     Notify, RegEventLimits, RegEvents, Removal, SubscribeAnswer, WatchList, Watcher,
 };
 pub use registrar::{RegisterContext, RegisterError, RegisterPolicy, Registered, register};
+pub use sidetone_conversation::{Command, Content, Target as MessageTarget};

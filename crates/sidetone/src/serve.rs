@@ -24,7 +24,8 @@ use sidetone_engine::{
 };
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin};
 use sidetone_services::{
-    Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy,
+    Authenticator, Conversations, Directory, LimitPolicy, Limiter, Location, Networks, Rate,
+    RegisterPolicy,
 };
 use sidetone_sip::{Limits, TokenKey, Transport};
 use sidetone_store::{DataLock, Store, StoreError, Writer, WriterOptions};
@@ -83,17 +84,26 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let services = Arc::new(services(config, &store, &advertised, &listeners).await?);
     let follower = Follower::start(store.clone(), Arc::clone(&services)).await?;
     let waiting = restore(&store, &services).await?;
-    let supplies = supplies(config, &services, &writer, &tls, &listeners)?;
+    let conversations = conversations(&store, &writer, &services).await?;
+    let supplies = supplies(config, &services, &writer, &conversations, &tls, &listeners)?;
     let settings = ShardSettings {
         limits: limits(config),
         ..ShardSettings::default()
     };
     let engine = Arc::new(bound.run(supplies, &settings, rand::random()));
+    let carrier = Arc::downgrade(&engine);
+    conversations.deliver_by(Box::new(move |posted| {
+        // Without an engine nobody is registered any more: the store keeps it.
+        if let Some(engine) = carrier.upgrade() {
+            engine.deliver(&posted);
+        }
+    }));
     waiting.into_iter().for_each(|device| engine.wake(device));
     let running = Arc::new(Running {
         started,
         store: store.clone(),
         writer,
+        conversations,
         services,
         follower: follower.with_engine(Arc::clone(&engine)),
         engine,
@@ -204,7 +214,7 @@ async fn services(
     let sip = &config.sip;
     let nonce_lifetime_ms = u64::from(sip.nonce_lifetime_s) * 1000;
     Ok(Services {
-        directory: Directory::new(),
+        directory: Arc::new(Directory::new()),
         location: Location::new(),
         authenticator: Authenticator::new(
             secret(store, "sip.nonce-key").await?,
@@ -231,9 +241,24 @@ async fn services(
         },
         stored_before: stored_before(store).await?,
         waiting: Waiting::default(),
+        groups: Arc::default(),
         watched: Arc::default(),
         counters: Counters::default(),
     })
+}
+
+async fn conversations(
+    store: &Store,
+    writer: &Writer,
+    services: &Services,
+) -> Result<Arc<Conversations>, Failure> {
+    let names = u128::from_be_bytes(rand::random());
+    let (directory, groups) = (
+        Arc::clone(&services.directory),
+        Arc::clone(&services.groups),
+    );
+    let started = Conversations::start(store.clone(), writer.clone(), directory, groups, names);
+    Ok(Arc::new(started.await?))
 }
 
 /// A key that is made once and kept: what was signed with it is good after a restart.
@@ -310,6 +335,7 @@ fn supplies(
     config: &Config,
     services: &Arc<Services>,
     writer: &Writer,
+    conversations: &Arc<Conversations>,
     tls: &ServerTls,
     listeners: &[Listen],
 ) -> Result<Supplies, Failure> {
@@ -327,6 +353,7 @@ fn supplies(
     Ok(Supplies {
         services: Arc::clone(services),
         writer: writer.clone(),
+        conversations: Arc::clone(conversations),
         resolver: resolver.ok(),
         server_tls: Some(tls.sip()),
         client_tls: ClientTls::new(None).map_err(|e| Failure::new(e.to_string()))?,

@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sidetone_engine::shard::Note;
+use std::sync::Arc;
+
+use sidetone_engine::shard::{News, Note};
 use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, StoredMessage};
+use sidetone_services::PostError;
 
 /// Messages of one page, as the product reads them.
 const PAGE: usize = 32;
@@ -22,18 +25,47 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Stores for each device.
-    pub fn append(&mut self, message: NewMessage, devices: &[DeviceId], ticket: u64) -> Note {
-        let result = match self.failing {
-            Some(temporary) => Err(temporary),
-            None => Ok(self.store(message, devices)),
-        };
-        Note::Appended { ticket, result }
+    /// Stores for each device; what the shard is then told. `is_first`: nothing was kept for the
+    /// device before.
+    pub fn append(
+        &mut self,
+        message: NewMessage,
+        devices: &[DeviceId],
+        ticket: u64,
+        is_first: impl Fn(DeviceId) -> bool,
+    ) -> Vec<Note> {
+        let failure = self.failing.map(|temporary| match temporary {
+            true => PostError::Busy,
+            false => PostError::Failed,
+        });
+        if let Some(failure) = failure {
+            let result = Err(failure);
+            return vec![Note::Appended { ticket, result }];
+        }
+        let (id, stored) = self.store(message, devices);
+        let mut notes = vec![Note::Appended {
+            ticket,
+            result: Ok(id),
+        }];
+        if let Some(message) = stored.map(Arc::new) {
+            notes.extend(devices.iter().map(|device| Note::Wake {
+                device: *device,
+                news: News::Stored {
+                    message: Arc::clone(&message),
+                    first: is_first(*device),
+                },
+            }));
+        }
+        notes
     }
 
-    fn store(&mut self, message: NewMessage, devices: &[DeviceId]) -> MessageId {
+    fn store(
+        &mut self,
+        message: NewMessage,
+        devices: &[DeviceId],
+    ) -> (MessageId, Option<StoredMessage>) {
         if let Some(known) = self.origins.get(&message.origin) {
-            return *known;
+            return (*known, None);
         }
         self.last += 1;
         let id = MessageId(self.last);
@@ -46,11 +78,12 @@ impl Spool {
             content_type: message.content_type,
             headers: message.headers,
             body: message.body,
+            in_group: false,
         };
         for device in devices {
             self.pending.insert((*device, id), stored.clone());
         }
-        id
+        (id, Some(stored))
     }
 
     /// The device has it.

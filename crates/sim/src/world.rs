@@ -328,12 +328,14 @@ impl World {
     fn fulfil(&mut self, want: Want) {
         match want {
             Want::Append {
-                message,
-                devices,
-                ticket,
+                message, ticket, ..
             } => {
-                let note = self.spool.append(message, &devices, ticket);
-                self.later(SPOOL_US, Happening::Note(note));
+                let devices = self.services.directory.devices(message.account);
+                let services = Arc::clone(&self.services);
+                let is_first = |device| services.waiting.add(device);
+                for note in self.spool.append(message, &devices, ticket, is_first) {
+                    self.later(SPOOL_US, Happening::Note(note));
+                }
             }
             Want::Delivered { device, message } => self.spool.delivered(device, message),
             Want::Pending { device, after } => {
@@ -374,7 +376,7 @@ fn services(server: SocketAddr) -> Services {
     let mut domains = Domains::new(DOMAIN);
     domains.add(&server.ip().to_string(), DOMAIN);
     Services {
-        directory: Directory::new(),
+        directory: Arc::new(Directory::new()),
         location: Location::new(),
         authenticator: Authenticator::new([1; 32], 300_000, 10_000),
         limiter: Limiter::new(LimitPolicy::default()),
@@ -386,6 +388,7 @@ fn services(server: SocketAddr) -> Services {
         strangers: Strangers::Challenge,
         stored_before: Default::default(),
         waiting: Waiting::default(),
+        groups: Arc::default(),
         watched: Arc::default(),
         counters: Counters::default(),
     }

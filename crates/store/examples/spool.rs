@@ -17,7 +17,7 @@ use bytes::Bytes;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, Origin, Role};
-use sidetone_store::{NewAccount, NewDevice, Store, Writer, WriterOptions};
+use sidetone_store::{NewAccount, NewDevice, Recipients, Store, Writer, WriterOptions};
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,8 @@ fn drive(writer: &Writer, rate: u32, devices: &[DeviceId]) -> Vec<Duration> {
             let (done, at) = (done.clone(), Instant::now());
             let refused = writer.try_append(
                 message(u64::from(sent)),
-                vec![device],
+                to(device),
+                None,
                 Box::new(move |result| {
                     // The receiver lives as long as this loop.
                     let _ = done.send((device, result, at.elapsed()));
@@ -118,8 +119,8 @@ fn drive(writer: &Writer, rate: u32, devices: &[DeviceId]) -> Vec<Duration> {
         }
         while let Ok((device, result, took)) = stored.try_recv() {
             latencies.push(took);
-            if let Ok(id) = result {
-                let _ = writer.try_delivered(device, id);
+            if let Ok(stored) = result {
+                let _ = writer.try_delivered(device, stored.id);
             }
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -171,12 +172,12 @@ async fn child(directory: &Path) -> Outcome {
             let report = Box::new(move |result| {
                 let _ = done.send((body, result));
             });
-            writer.try_append(message(body), vec![devices[0]], report)?;
+            writer.try_append(message(body), to(devices[0]), None, report)?;
             sent += 1;
         }
         for _ in 0..32 {
             let (body, result) = stored.recv().await.ok_or("the writer ended")?;
-            let id: MessageId = result?;
+            let id: MessageId = result?.id;
             let mut out = std::io::stdout().lock();
             writeln!(out, "{id} {body}")?;
             out.flush()?;
@@ -218,6 +219,13 @@ async fn prepare(directory: &Path) -> Result<(Store, Vec<DeviceId>), Box<dyn Err
     Ok((store, devices))
 }
 
+fn to(device: DeviceId) -> Recipients {
+    Recipients {
+        devices: vec![device],
+        accounts: Vec::new(),
+    }
+}
+
 fn message(n: u64) -> NewMessage {
     let mut origin = [0; 16];
     origin[..8].copy_from_slice(&n.to_le_bytes());
@@ -232,6 +240,7 @@ fn message(n: u64) -> NewMessage {
         headers: String::new(),
         body: Bytes::from(format!("{n} {}", "x".repeat(100))),
         origin: Origin(origin),
+        place: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! *Invariant*: every change carries a number from one counter, taken in the transaction that
 //! makes it; whoever follows `directory_since` misses none, whichever process wrote.
 
-use crate::rows::{self, to_sql_ms};
+use crate::rows::{self, to_sql};
 use crate::{Store, StoreError, sweep};
 use sidetone_model::{Account, AccountId, AddressOfRecord, Device, DeviceId, Role};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
@@ -240,7 +240,7 @@ impl Store {
         sqlx::query("INSERT INTO reset_token (hash, account, expires_ms) VALUES (?, ?, ?)")
             .bind(token_hash.as_slice())
             .bind(id.0)
-            .bind(to_sql_ms(expires_ms))
+            .bind(to_sql(expires_ms))
             .execute(self.pool())
             .await?;
         Ok(())
@@ -258,7 +258,7 @@ impl Store {
                 .fetch_optional(self.pool())
                 .await?;
         Ok(row
-            .filter(|(_, expires_ms)| *expires_ms > to_sql_ms(now_ms))
+            .filter(|(_, expires_ms)| *expires_ms > to_sql(now_ms))
             .map(|(account, _)| AccountId(account)))
     }
 
@@ -477,7 +477,7 @@ pub(crate) async fn insert_device(
     .bind(new.realm.as_str())
     .bind(new.ha1_sha256.as_slice())
     .bind(new.ha1_md5.as_ref().map(<[u8; 16]>::as_slice))
-    .bind(to_sql_ms(new.created_ms))
+    .bind(to_sql(new.created_ms))
     .bind(changed)
     .execute(connection)
     .await

@@ -8,6 +8,7 @@
 
 mod backup;
 mod bindings;
+mod conversation;
 mod directory;
 mod error;
 mod import;
@@ -21,12 +22,15 @@ mod sweep;
 mod writer;
 
 pub use backup::restore;
+pub use conversation::{
+    Change, Encoded, Found, MemberRow, Page, Watermark, encode, kind_of, role_of,
+};
 pub use directory::{AccountRecord, DirectoryChange, NewAccount, NewDevice};
 pub use error::StoreError;
 pub use import::{ImportUser, Imported};
 pub use inspect::{database_file, inspect};
 pub use lock::DataLock;
-pub use writer::{Done, QueueFull, Writer, WriterMetrics, WriterOptions};
+pub use writer::{Appended, Done, QueueFull, Recipients, Writer, WriterMetrics, WriterOptions};
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,

@@ -31,7 +31,7 @@ pub(crate) fn device(row: &SqliteRow) -> Result<Device, StoreError> {
         ha1_md5: md5
             .map(|bytes| bytes.try_into().map_err(|_| StoreError::Corrupt("HA1")))
             .transpose()?,
-        created_ms: from_sql_ms(created_ms),
+        created_ms: from_sql(created_ms),
     })
 }
 
@@ -39,10 +39,10 @@ pub(crate) fn address(text: &str) -> Result<AddressOfRecord, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("address"))
 }
 
-pub(crate) fn to_sql_ms(ms: u64) -> i64 {
+pub(crate) fn to_sql(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
-pub(crate) fn from_sql_ms(ms: i64) -> u64 {
+pub(crate) fn from_sql(ms: i64) -> u64 {
     u64::try_from(ms).unwrap_or(0)
 }

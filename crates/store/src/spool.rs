@@ -1,6 +1,6 @@
 //! Reading the spool.
 
-use crate::rows::{self, from_sql_ms, to_sql_ms};
+use crate::rows::{self, from_sql, to_sql};
 use crate::{Store, StoreError};
 use bytes::Bytes;
 use sidetone_model::{AccountId, DeviceId, MessageId, Origin, StoredMessage};
@@ -100,7 +100,7 @@ impl Store {
                 return Ok(origins);
             };
             before = oldest.0;
-            let end = oldest.2 < to_sql_ms(since_ms);
+            let end = oldest.2 < to_sql(since_ms);
             for (id, origin, _) in page {
                 let origin = origin
                     .try_into()
@@ -120,9 +120,10 @@ fn message(row: &SqliteRow) -> Result<StoredMessage, StoreError> {
         id: MessageId(row.try_get("id")?),
         from: row.try_get("sender")?,
         to: rows::address(row.try_get("recipient")?)?,
-        received_ms: from_sql_ms(row.try_get("received_ms")?),
+        received_ms: from_sql(row.try_get("received_ms")?),
         content_type: row.try_get("content_type")?,
         headers: row.try_get("headers")?,
         body: Bytes::from(body),
+        in_group: row.try_get::<i64, _>("account")? == 0,
     })
 }

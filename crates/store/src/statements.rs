@@ -21,8 +21,9 @@ pub(crate) const MARKS: &str = "DELETE FROM delivery WHERE (device, message) IN 
 /// Forgets addresses.
 pub(crate) const FORGET: &str = "DELETE FROM binding WHERE aor IN (SELECT value FROM json_each(?))";
 
-/// Values a message: the nine of the table, its devices, and marks to ride along.
-pub(crate) const MESSAGE_COLUMNS: usize = 11;
+/// Values a message: the fifteen of the table, its devices, accounts that have none, and marks to
+/// ride along.
+pub(crate) const MESSAGE_COLUMNS: usize = 18;
 const SIZES: usize = 9;
 
 /// Texts by size: 1, 2, 4 … 256 rows.
@@ -61,7 +62,8 @@ fn pick(texts: &[Arc<str>; SIZES], rows: usize) -> Arc<str> {
 fn spool(rows: usize) -> Arc<str> {
     let mut sql = String::from(
         "INSERT INTO spool (id, sender, recipient, account, received_ms, content_type, \
-         headers, body, origin, devices, marks) SELECT * FROM (",
+         headers, body, origin, conversation, seq, epoch, author, kind, detail, \
+         devices, accounts, marks) SELECT * FROM (",
     );
     values(&mut sql, rows, MESSAGE_COLUMNS);
     sql.push_str(") WHERE column1 IS NOT NULL");

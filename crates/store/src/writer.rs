@@ -12,16 +12,28 @@ mod group;
 mod origins;
 mod trouble;
 
+use crate::conversation::{Change, Watermark};
 use crate::{Store, StoreError};
 use group::Task;
-use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_model::{
+    AccountId, AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage,
+};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Called once, from the writer's thread, after the commit; it must not block.
-pub type Done = Box<dyn FnOnce(Result<MessageId, StoreError>) + Send>;
+/// A message that is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number.
+    pub id: MessageId,
+    /// It had been stored before; nothing was stored now.
+    pub known: bool,
+}
+
+/// Called once, from the writer's thread, after the commit and in its order; it must not block.
+pub type Done = Box<dyn FnOnce(Result<Appended, StoreError>) + Send>;
 
 /// The writer's queue is full: answer 503 with Retry-After.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,9 +110,20 @@ struct Counters {
     trouble: Mutex<Option<StoreError>>,
 }
 
+/// Whom a message is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipients {
+    /// Devices that get it.
+    pub devices: Vec<DeviceId>,
+    /// Accounts without a device that we know of: it waits for their first.
+    pub accounts: Vec<AccountId>,
+}
+
 pub(crate) struct Append {
     message: NewMessage,
-    devices: Vec<DeviceId>,
+    to: Recipients,
+    /// What the message changes of its conversation, in the same transaction.
+    change: Option<Box<Change>>,
     done: Done,
 }
 
@@ -108,6 +131,7 @@ pub(crate) enum Work {
     Append(Box<Append>),
     Delivered(DeviceId, MessageId),
     Bindings(Vec<(AddressOfRecord, Vec<Binding>)>),
+    Receipts(Vec<Watermark>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -148,21 +172,28 @@ impl Store {
 }
 
 impl Writer {
-    /// Stores a message with a delivery for each device, or, without any, until the account
-    /// gets its first device. A message whose origin was stored already is not stored again:
-    /// `done` gets the number that it has.
+    /// Stores a message with a delivery for each device, and for each account until it gets its
+    /// first device; with it, what changes of its conversation. A message whose origin was stored
+    /// already is not stored again: `done` gets the number that it has.
     pub fn try_append(
         &self,
         message: NewMessage,
-        devices: Vec<DeviceId>,
+        to: Recipients,
+        change: Option<Box<Change>>,
         done: Done,
     ) -> Result<(), QueueFull> {
         let append = Append {
             message,
-            devices,
+            to,
+            change,
             done,
         };
         self.send(Work::Append(Box::new(append)))
+    }
+
+    /// Notes how far members of a conversation have got.
+    pub fn try_receipts(&self, receipts: Vec<Watermark>) -> Result<(), QueueFull> {
+        self.send(Work::Receipts(receipts))
     }
 
     /// Notes that the device has the message.

@@ -128,7 +128,7 @@ pub(crate) async fn me(
 }
 
 /// The claims of `Authorization: Bearer …` (RFC 6750 §2.1).
-fn bearer(state: &State, headers: &HeaderMap) -> Option<Claims> {
+pub(crate) fn bearer(state: &State, headers: &HeaderMap) -> Option<Claims> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("bearer") {

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 mod accounts;
+mod api;
 mod attempts;
 mod auth;
 mod health;

@@ -3,24 +3,27 @@
 //! *Invariant*: a problem never says more about an account than the caller
 //! may know, and never carries an internal error's text.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     title: &'static str,
-    detail: &'static str,
+    detail: Cow<'static, str>,
     retry_after_s: Option<u64>,
 }
 
-/// RFC 9457 §3.1: `type` is left out, which means `about:blank`.
+/// RFC 9457 §3.1: `type` is stable, and is the title in other letters.
 #[derive(Serialize)]
-struct Body {
+struct Body<'a> {
+    r#type: String,
     title: &'static str,
     status: u16,
-    detail: &'static str,
+    detail: &'a str,
 }
 
 impl Problem {
@@ -28,9 +31,24 @@ impl Problem {
         Problem {
             status,
             title,
-            detail,
+            detail: Cow::Borrowed(detail),
             retry_after_s: None,
         }
+    }
+
+    /// One whose words depend on what was asked.
+    pub(crate) fn said(status: StatusCode, title: &'static str, detail: String) -> Self {
+        Problem {
+            status,
+            title,
+            detail: Cow::Owned(detail),
+            retry_after_s: None,
+        }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        let detail = "There is nothing at this address.";
+        Self::new(StatusCode::NOT_FOUND, "Not found", detail)
     }
 
     pub(crate) fn bad_request(detail: &'static str) -> Self {
@@ -67,14 +85,33 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = Body {
+fn type_of(title: &str) -> String {
+    format!(
+        "urn:sidetone:problem:{}",
+        title.to_lowercase().replace(' ', "-")
+    )
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.body().serialize(serializer)
+    }
+}
+
+impl Problem {
+    fn body(&self) -> Body<'_> {
+        Body {
+            r#type: type_of(self.title),
             title: self.title,
             status: self.status.as_u16(),
-            detail: self.detail,
-        };
-        let mut response = (self.status, axum::Json(body)).into_response();
+            detail: &self.detail,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
+use sidetone_services::{Conversations, Directory};
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
@@ -18,7 +19,7 @@ use crate::health::{Metrics, Readiness};
 use crate::problem::Problem;
 use crate::tokens::Tokens;
 use crate::websocket::{Patience, SipOverWebSocket};
-use crate::{auth, health, openapi, page, reset, security_headers, setup, websocket};
+use crate::{api, auth, health, openapi, page, reset, security_headers, setup, websocket};
 
 /// The largest request body, in bytes: everything here is a short form.
 const BODY_BYTES: usize = 64 * 1024;
@@ -58,6 +59,10 @@ pub struct Web {
     pub settings: Settings,
     /// The directory of accounts.
     pub accounts: Arc<dyn Accounts>,
+    /// Who there is.
+    pub directory: Arc<Directory>,
+    /// What is said, and by whom.
+    pub conversations: Arc<Conversations>,
     /// Who takes SIP over WebSocket.
     pub sip: Arc<dyn SipOverWebSocket>,
     /// Signs and checks access tokens.
@@ -107,6 +112,7 @@ pub fn router(state: State) -> axum::Router {
         .route("/api/v1/auth/refresh", post(auth::refresh))
         .route("/api/v1/me", get(auth::me))
         .route("/api/v1/openapi.json", get(openapi::document))
+        .merge(api::routes())
         .fallback(page::not_found)
         .method_not_allowed_fallback(page::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES))

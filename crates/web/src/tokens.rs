@@ -29,6 +29,9 @@ pub struct Claims {
     pub sub: String,
     /// The account's address when the token was issued.
     pub address: String,
+    /// The name to show when the token was issued; may be empty.
+    #[serde(default)]
+    pub name: String,
     /// The scope: `user`, `admin` or `auditor`.
     pub scope: String,
     /// Issued at, in seconds of Unix time.
@@ -70,6 +73,7 @@ impl Tokens {
             aud: AUDIENCE.to_owned(),
             sub: login.id.to_string(),
             address: login.address.clone(),
+            name: login.name.clone(),
             scope: login.role.clone(),
             iat: now_s,
             exp: now_s + ACCESS_S,

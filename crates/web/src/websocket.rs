@@ -120,7 +120,7 @@ fn offers_sip(headers: &HeaderMap) -> bool {
 
 /// RFC 6455 §10.2: a browser names the page's origin; it must be our own host
 /// or one that was allowed. Programs that are no browsers name none.
-fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+pub(crate) fn origin_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(origin) = origins.next() else {
         return true;

@@ -2,11 +2,12 @@
 //!
 //! *Invariant*: a message leaves the spool only after a binding took it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use sidetone_model::{DeviceId, StoredMessage};
+use sidetone_model::{AddressOfRecord, DeviceId, StoredMessage};
 use sidetone_services::Target as Binding;
 use sidetone_services::delivery::Step;
 use sidetone_sip::{Flow, Method, RequestBuilder, Transport, escape_user};
@@ -65,7 +66,10 @@ impl Shard {
     }
 
     fn send_copies(&mut self, now: Now, attempt: u64, device: DeviceId, message: &StoredMessage) {
-        let bindings = self.services.location.lookup(&message.to, now.unix_ms);
+        // Removed a moment ago: nobody waits for it any more.
+        let owner = self.services.directory.account_of(device);
+        let address = owner.map_or_else(|| message.to.clone(), |owner| owner.address);
+        let bindings = self.services.location.lookup(&address, now.unix_ms);
         let incoming = Flow::to(
             Transport::Udp,
             0,
@@ -89,7 +93,8 @@ impl Shard {
             let user = Own::Delivery(attempt).user();
             self.endpoint
                 .request(now.instant, flow, Method::Message, user, |branch| {
-                    copy_for(binding, device, message, &via(&flow, sent_by, branch))
+                    let via = via(&flow, sent_by, branch);
+                    copy_for(binding, device, &address, message, &via)
                 });
         }
     }
@@ -115,13 +120,14 @@ impl Shard {
 }
 
 /// The Call-ID names message and device, so that a device which gets it again after a crash can tell.
-fn copy_for(binding: &Binding, device: DeviceId, message: &StoredMessage, via: &str) -> Bytes {
-    let to = &message.to;
-    let from = if message.from.is_empty() {
-        "<sip:anonymous@anonymous.invalid>"
-    } else {
-        message.from.as_str()
-    };
+fn copy_for(
+    binding: &Binding,
+    device: DeviceId,
+    to: &AddressOfRecord,
+    message: &StoredMessage,
+    via: &str,
+) -> Bytes {
+    let Shown { from, body } = shown(message);
     let mut builder = RequestBuilder::new("MESSAGE", binding.contact())
         .header("Via", via)
         .header("Max-Forwards", "70");
@@ -153,5 +159,100 @@ fn copy_for(binding: &Binding, device: DeviceId, message: &StoredMessage, via: &
             builder = builder.header(name, value);
         }
     }
-    builder.body(&message.content_type, &message.body).finish()
+    builder.body(&message.content_type, &body).finish()
+}
+
+/// What a phone shows of a message.
+struct Shown<'a> {
+    from: Cow<'a, str>,
+    body: Bytes,
+}
+
+/// A group's messages come from the group, which is whom an answer is for; a text then begins with the name of who
+/// wrote it.
+fn shown(message: &StoredMessage) -> Shown<'_> {
+    let body = message.body.clone();
+    if !message.in_group {
+        let from = match message.from.as_str() {
+            "" => "<sip:anonymous@anonymous.invalid>",
+            from => from,
+        };
+        return Shown {
+            from: from.into(),
+            body,
+        };
+    }
+    let group = format!("<{}>", uri_of(&message.to));
+    let written = is_text(&message.content_type) && message.from != group;
+    let body = match written {
+        true => Bytes::from([name_in(&message.from).as_bytes(), b": ", &body[..]].concat()),
+        false => body,
+    };
+    Shown {
+        from: group.into(),
+        body,
+    }
+}
+
+fn uri_of(address: &AddressOfRecord) -> String {
+    format!("sip:{}@{}", escape_user(address.user()), address.domain())
+}
+
+fn is_text(content_type: &str) -> bool {
+    let name = content_type.split(';').next().unwrap_or_default();
+    name.trim().eq_ignore_ascii_case("text/plain")
+}
+
+/// The display name of a From, or its user.
+fn name_in(from: &str) -> &str {
+    let (display, uri) = from.split_once('<').unwrap_or(("", from));
+    let display = display.trim().trim_matches('"');
+    if !display.is_empty() {
+        return display;
+    }
+    let user = uri.split_once(':').map_or(uri, |(_, rest)| rest);
+    user.split(['@', '>']).next().unwrap_or(user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sidetone_model::MessageId;
+
+    fn message(from: &str, content_type: &str, in_group: bool) -> StoredMessage {
+        StoredMessage {
+            id: MessageId(1),
+            from: from.to_owned(),
+            to: "team@example.com".parse().expect("an address"),
+            received_ms: 0,
+            content_type: content_type.to_owned(),
+            headers: String::new(),
+            body: Bytes::from_static(b"hi"),
+            in_group,
+        }
+    }
+
+    #[test]
+    fn a_message_to_one_is_shown_as_it_came() {
+        let message = message("\"Ann\" <sip:ann@example.com>", "text/plain", false);
+        let shown = shown(&message);
+        assert_eq!(shown.from, "\"Ann\" <sip:ann@example.com>");
+        assert_eq!(shown.body, "hi");
+    }
+
+    #[test]
+    fn a_message_to_a_group_comes_from_the_group_and_names_who_wrote_it() {
+        for (from, body) in [
+            ("\"Ann\" <sip:ann@example.com>", "Ann: hi"),
+            ("<sip:ann@example.com>", "ann: hi"),
+            ("<sip:team@example.com>", "hi"),
+        ] {
+            let message = message(from, "text/plain;charset=utf-8", true);
+            let shown = shown(&message);
+            assert_eq!(shown.from, "<sip:team@example.com>");
+            assert_eq!(shown.body, body);
+        }
+        let picture = message("<sip:ann@example.com>", "image/png", true);
+        assert_eq!(shown(&picture).body, "hi");
+    }
 }

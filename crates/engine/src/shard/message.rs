@@ -2,22 +2,26 @@
 //!
 //! *Invariant*: a 2xx is sent only after the store said that the message is committed.
 
-use std::sync::Arc;
-
-use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, StoredMessage};
-use sidetone_services::AccountRef;
+use sidetone_model::{AccountId, AddressOfRecord, MessageId, NewMessage, Origin};
+use sidetone_services::{AccountRef, PostError, any_address};
 use sidetone_sip::{Flow, Message, Method, ServerId};
 
-use super::{News, Now, Shard, Want};
+use super::request::Sender;
+use super::{Now, Shard, Want};
 
 /// A MESSAGE that waits for the store.
 pub(super) struct Unstored {
     server: ServerId,
     flow: Flow,
     request: Message,
-    devices: Vec<DeviceId>,
-    message: NewMessage,
+    /// It will be delivered now, as far as we know.
     reachable: bool,
+}
+
+/// Whom a MESSAGE is for.
+pub(super) enum Addressee<'a> {
+    Account(&'a AccountRef),
+    Group(AddressOfRecord),
 }
 
 /// Headers that go on to the recipient beside those that every message has.
@@ -34,35 +38,61 @@ const KEPT: &[&str] = &[
 ];
 
 impl Shard {
-    pub(super) fn message(&mut self, now: Now, flow: Flow, request: &Message, to: &AccountRef) {
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        flow: Flow,
+        request: &Message,
+        sender: Sender,
+        to: &Addressee<'_>,
+    ) {
         if self.unstored.len() >= self.settings.max_unstored {
             return self.overloaded(flow, request);
         }
         if request.body_bytes().is_empty() && request.content_type().is_none() {
             return self.reply(flow, request, 400, "a MESSAGE without a body", &[]);
         }
+        let Some(author) = self.author(request, sender) else {
+            return self.reply(flow, request, 400, "From is no address", &[]);
+        };
         let Some(server) = self.accept(now, flow, request) else {
             return;
         };
-        let services = self.services.clone();
-        let devices = services.directory.devices(to.account).to_vec();
-        let message = self.new_message(now, request, to);
         let ticket = self.ticket();
-        let reachable = services.location.is_registered(&to.address, now.unix_ms);
+        let reachable = match to {
+            Addressee::Account(to) => {
+                let location = &self.services.location;
+                location.is_registered(&to.address, now.unix_ms)
+            }
+            Addressee::Group(_) => true,
+        };
+        let message = self.new_message(now, request, to);
         self.want(Want::Append {
-            message: message.clone(),
-            devices: devices.clone(),
+            author,
+            message,
             ticket,
         });
         let unstored = Unstored {
             server,
             flow,
             request: request.clone(),
-            devices,
-            message,
             reachable,
         };
         self.unstored.insert(ticket, unstored);
+    }
+
+    /// The address of the account that authenticated, or what somebody from elsewhere calls itself.
+    fn author(&self, request: &Message, sender: Sender) -> Option<AddressOfRecord> {
+        let services = &self.services;
+        match sender {
+            Sender::Device(_, account) => services.address_of(account),
+            Sender::Trusted | Sender::Stranger => {
+                let from = request.from().ok()?.uri;
+                let ours = services.directory.resolve(&services.domains, from);
+                ours.map(|account| account.address)
+                    .or_else(|| any_address(from))
+            }
+        }
     }
 
     fn overloaded(&mut self, flow: Flow, request: &Message) {
@@ -82,79 +112,63 @@ impl Shard {
         let to = services
             .directory
             .resolve(&services.domains, request.request_uri());
-        let known = |to: AccountRef| services.stored_before.contains(&origin_of(request, &to));
+        let known = |to: AccountRef| {
+            services
+                .stored_before
+                .contains(&origin_of(request, &to.address))
+        };
         request.method() == Some(Method::Message) && to.is_some_and(known)
     }
 
-    fn new_message(&self, now: Now, request: &Message, to: &AccountRef) -> NewMessage {
+    fn new_message(&self, now: Now, request: &Message, to: &Addressee<'_>) -> NewMessage {
+        let (address, account) = match to {
+            Addressee::Account(to) => (&to.address, to.account),
+            Addressee::Group(address) => (address, AccountId(0)),
+        };
         NewMessage {
             from: sender_text(request),
-            to: to.address.clone(),
-            account: to.account,
+            to: address.clone(),
+            account,
             received_ms: now.unix_ms,
             content_type: text(request.content_type().unwrap_or(b"text/plain")),
             headers: kept_headers(request),
             body: request.body(),
-            origin: origin_of(request, to),
+            origin: origin_of(request, address),
+            place: None,
         }
     }
 
     /// The store has it, or could not take it.
-    pub(super) fn appended(&mut self, now: Now, ticket: u64, result: Result<MessageId, bool>) {
+    pub(super) fn appended(&mut self, now: Now, ticket: u64, result: Result<MessageId, PostError>) {
         let Some(unstored) = self.unstored.remove(&ticket) else {
             return;
         };
-        match result {
-            Ok(id) => self.stored(now, unstored, id),
-            Err(temporary) => {
-                self.services.counters.overloaded.add();
-                let (status, why) = match temporary {
-                    true => (503, "the message could not be stored now"),
-                    false => (500, "the message could not be stored"),
-                };
-                let headers: &[(&str, &str)] = if temporary {
-                    &[("Retry-After", "5")]
-                } else {
-                    &[]
-                };
-                let answer = self.answer(unstored.flow, &unstored.request, status, why, headers);
-                self.endpoint
-                    .respond(now.instant, unstored.server, status, answer);
-            }
+        let Err(error) = result else {
+            return self.stored(now, &unstored);
+        };
+        if matches!(error, PostError::Busy | PostError::Failed) {
+            self.services.counters.overloaded.add();
         }
+        let (status, why): (u16, &str) = match &error {
+            PostError::Busy => (503, "the message could not be stored now"),
+            PostError::Failed => (500, "the message could not be stored"),
+            PostError::Refused(why) => (403, why),
+            PostError::Unknown => (403, "the sender is not in this group"),
+        };
+        let again = [("Retry-After", "5")];
+        let headers: &[(&str, &str)] = if status == 503 { &again } else { &[] };
+        let answer = self.answer(unstored.flow, &unstored.request, status, why, headers);
+        self.endpoint
+            .respond(now.instant, unstored.server, status, answer);
     }
 
     /// RFC 3428 §7: 200 when it will be delivered now, 202 when later.
-    fn stored(&mut self, now: Now, unstored: Unstored, id: MessageId) {
+    fn stored(&mut self, now: Now, unstored: &Unstored) {
         self.services.counters.messages_stored.add();
         let status = if unstored.reachable { 200 } else { 202 };
         let answer = self.answer(unstored.flow, &unstored.request, status, "", &[]);
         self.endpoint
             .respond(now.instant, unstored.server, status, answer);
-        let account = unstored.message.account;
-        let message = Arc::new(StoredMessage {
-            id,
-            from: unstored.message.from,
-            to: unstored.message.to,
-            received_ms: unstored.message.received_ms,
-            content_type: unstored.message.content_type,
-            headers: unstored.message.headers,
-            body: unstored.message.body,
-        });
-        if unstored.devices.is_empty() {
-            // It may have got its first device meanwhile, which the store has given the message.
-            for device in self.services.directory.devices(account) {
-                self.services.waiting.add(device);
-                let message = Arc::clone(&message);
-                let first = false;
-                self.wake_everywhere(device, News::Stored { message, first });
-            }
-        }
-        for device in unstored.devices {
-            let first = self.services.waiting.add(device);
-            let message = Arc::clone(&message);
-            self.wake_everywhere(device, News::Stored { message, first });
-        }
     }
 }
 
@@ -188,7 +202,7 @@ fn kept_headers(request: &Message) -> String {
 }
 
 /// Not keyed: the same request has the same origin after a restart.
-fn origin_of(request: &Message, to: &AccountRef) -> Origin {
+fn origin_of(request: &Message, to: &AddressOfRecord) -> Origin {
     let from = request.from().ok();
     let tag = from.and_then(|from| from.tag()).unwrap_or_default();
     let sender = from.map_or("", |from| from.uri);
@@ -198,7 +212,7 @@ fn origin_of(request: &Message, to: &AccountRef) -> Origin {
         request.call_id(),
         tag.as_bytes(),
         &cseq,
-        to.address.as_str().as_bytes(),
+        to.as_str().as_bytes(),
     ])
 }
 

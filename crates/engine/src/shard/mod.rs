@@ -23,8 +23,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sidetone_model::{AddressOfRecord, DeviceId, MessageId, NewMessage, StoredMessage};
-use sidetone_services::Verdict;
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
+use sidetone_services::{PostError, Verdict};
 use sidetone_services::{RegEventLimits, RegEvents, Removal};
 use sidetone_sip::proxy::Proxy;
 use sidetone_sip::{
@@ -78,12 +78,12 @@ pub enum News {
 /// What the shard wants of the world; answers come back as [`Note`]s.
 #[derive(Debug)]
 pub enum Want {
-    /// Store a message, then answer with [`Note::Appended`].
+    /// Add a message to its conversation, then answer with [`Note::Appended`].
     Append {
+        /// Who says it.
+        author: AddressOfRecord,
         /// The message.
         message: NewMessage,
-        /// Its recipient's devices.
-        devices: Vec<DeviceId>,
         /// Comes back.
         ticket: u64,
     },
@@ -132,12 +132,12 @@ pub enum Want {
 /// What the world answers, or tells.
 #[derive(Debug)]
 pub enum Note {
-    /// A message was committed, or not: whether trying again may help.
+    /// A message was committed, or not. Its devices are told by [`Note::Wake`].
     Appended {
         /// Of the want.
         ticket: u64,
-        /// Its number, or whether the failure is temporary.
-        result: Result<MessageId, bool>,
+        /// Its number, or why not.
+        result: Result<MessageId, PostError>,
     },
     /// What a device has not got.
     Pending {

@@ -2,12 +2,13 @@
 //!
 //! *Invariant*: nothing is stored for a request before its sender is known, trusted or expected.
 
-use sidetone_model::{AccountId, DeviceId};
+use sidetone_model::{AccountId, AddressOfRecord, DeviceId};
 use sidetone_services::{AuthOutcome, Challenges, CredentialsHeader, Verdict, identity_allowed};
 use sidetone_sip::{Flow, HeaderName, Message, Method, NotAccepted, ServerId, Uri, digest};
 
 use smallvec::SmallVec;
 
+use super::message::Addressee;
 use super::{Now, Shard, UAS, is_lever};
 use crate::shared::Strangers;
 
@@ -176,6 +177,11 @@ impl Shard {
                 &[("Allow", ALLOW)],
             );
         }
+        if request.method() == Some(Method::Message)
+            && let Some(group) = self.group_of(request)
+        {
+            return self.message(now, flow, request, sender, &Addressee::Group(group));
+        }
         let Some(account) = self
             .services
             .directory
@@ -184,12 +190,21 @@ impl Shard {
             return self.not_here(now, flow, request, sender, pop_routes);
         };
         match request.method() {
-            Some(Method::Message) => self.message(now, flow, request, &account),
+            Some(Method::Message) => {
+                self.message(now, flow, request, sender, &Addressee::Account(&account))
+            }
             Some(Method::Subscribe | Method::Publish) => {
                 self.event(now, flow, request, sender, &account, pop_routes)
             }
             _ => self.call(now, flow, request, sender, &account, pop_routes),
         }
+    }
+
+    /// The conversation that a Request-URI names.
+    fn group_of(&self, request: &Message) -> Option<AddressOfRecord> {
+        let address = self.services.domains.address(request.request_uri())?;
+        self.services.groups.id_of(&address)?;
+        address.parse().ok()
     }
 
     /// Who sent it; `None`: an answer has been given.

@@ -97,6 +97,8 @@ async fn web(
             ..Settings::default()
         },
         accounts: Arc::new(StoreAccounts::new(store, domains)),
+        directory: Arc::clone(&running.services.directory),
+        conversations: Arc::clone(&running.conversations),
         sip: Arc::new(Sockets::new(running.door(), listeners)),
         tokens,
         readiness: Arc::new(move || {

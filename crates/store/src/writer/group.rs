@@ -5,11 +5,14 @@
 
 use super::origins::Origins;
 use super::trouble::Trouble;
-use super::{Append, Counters, Done, Work, WriterOptions};
-use crate::rows::to_sql_ms;
+use super::{Append, Appended, Counters, Done, Recipients, Work, WriterOptions};
+use crate::conversation::{self, Change, Watermark};
+use crate::rows::to_sql;
 use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, MARKS, MESSAGE_COLUMNS, Statements};
 use crate::{Store, StoreError, bindings, sweep};
-use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, Origin};
+use sidetone_model::{
+    AddressOfRecord, Binding, ConversationId, DeviceId, MessageId, NewMessage, Origin, Place,
+};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
 use std::collections::HashMap;
@@ -54,6 +57,7 @@ pub(super) struct Task {
     bindings_due: Option<Instant>,
     /// The dirty addresses of the round under way, sorted downwards.
     round: Vec<AddressOfRecord>,
+    receipts: HashMap<(ConversationId, AddressOfRecord), Watermark>,
     flushes: Vec<Answer>,
     closes: Vec<Answer>,
     /// How many groups of one it takes until the next message is no longer kept waiting.
@@ -98,6 +102,7 @@ impl Task {
             dirty: HashMap::new(),
             bindings_due: None,
             round: Vec::new(),
+            receipts: HashMap::new(),
             flushes: Vec::new(),
             closes: Vec::new(),
             company: 0,
@@ -162,6 +167,7 @@ impl Task {
                 Work::Append(append) => self.appends.push(*append),
                 Work::Delivered(device, message) => self.mark(device, message),
                 Work::Bindings(rows) => self.note_bindings(rows),
+                Work::Receipts(receipts) => self.note_receipts(receipts),
                 Work::Flush(answer) => self.flushes.push(answer),
                 Work::Close(answer) => self.closes.push(answer),
             }
@@ -190,6 +196,16 @@ impl Task {
                 Ok(text) => drop(self.dirty.insert(address, text)),
                 Err(error) => tracing::error!(%address, %error, "bindings were not written"),
             }
+        }
+        self.bindings_due
+            .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);
+    }
+
+    /// They ride along with bindings: behind, and the latest only.
+    fn note_receipts(&mut self, receipts: Vec<Watermark>) {
+        for receipt in receipts {
+            let key = (receipt.conversation, receipt.address.clone());
+            self.receipts.insert(key, receipt);
         }
         self.bindings_due
             .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);
@@ -229,13 +245,15 @@ impl Task {
     async fn commit_group(&mut self) -> Result<(), StoreError> {
         let appends = std::mem::take(&mut self.appends);
         let mut group = Group::new(appends, &self.origins, self.next_id);
+        let changes = std::mem::take(&mut group.changes);
         let marks = self.marks.len().min(MARKS_MAX);
         let sql = match group.messages.len() {
             0 => MARKS.into_sql_str(),
             messages => AssertSqlSafe(self.statements.spool(messages)).into_sql_str(),
         };
         let result = match group.arguments(&self.marks[..marks]) {
-            Ok(arguments) => self.transact(sql, arguments).await,
+            Ok(arguments) if changes.is_empty() => self.transact(sql, arguments).await,
+            Ok(arguments) => self.transact_with(sql, arguments, &changes).await,
             Err(error) => Err(error),
         };
         match &result {
@@ -267,13 +285,50 @@ impl Task {
                 _ => COMPANY,
             };
         }
-        for (done, id) in group.done {
-            done(result.clone().map(|()| id));
+        for (done, appended) in group.done {
+            done(result.clone().map(|()| appended));
         }
+    }
+
+    /// Several statements in one transaction: messages and what they change of conversations.
+    async fn transact_with(
+        &mut self,
+        sql: SqlStr,
+        arguments: SqliteArguments,
+        changes: &[Box<Change>],
+    ) -> Result<(), StoreError> {
+        let start = Instant::now();
+        match conversation::commit(&mut self.connection, sql, arguments, changes).await {
+            Ok(()) => {
+                self.counters.committed(start.elapsed());
+                self.note_success();
+                Ok(())
+            }
+            Err(error) => Err(self.note_failure(error)),
+        }
+    }
+
+    async fn commit_receipts(&mut self) -> Result<(), StoreError> {
+        if self.receipts.is_empty() {
+            return Ok(());
+        }
+        let mut arguments = SqliteArguments::default();
+        bind(
+            &mut arguments,
+            conversation::receipts_json(self.receipts.values()),
+        )?;
+        self.transact(conversation::RECEIPTS.into_sql_str(), arguments)
+            .await?;
+        self.receipts.clear();
+        Ok(())
     }
 
     /// A round in parts, so that messages wait for one part at most; with `all`, to its end.
     async fn commit_bindings(&mut self, all: bool) -> Result<(), StoreError> {
+        if let Err(error) = self.commit_receipts().await {
+            self.bindings_due = Some(self.after(self.options.bindings_delay));
+            return Err(error);
+        }
         while !self.dirty.is_empty() {
             if self.round.is_empty() {
                 // Sorted: neighbours share pages.
@@ -446,8 +501,9 @@ impl Task {
 /// One transaction's worth of appends, with numbers given.
 #[derive(Default)]
 struct Group {
-    messages: Vec<(MessageId, NewMessage, Vec<DeviceId>)>,
-    done: Vec<(Done, MessageId)>,
+    messages: Vec<(MessageId, NewMessage, Recipients)>,
+    changes: Vec<Box<Change>>,
+    done: Vec<(Done, Appended)>,
     origins: HashMap<Origin, MessageId>,
     fresh: i64,
     duplicates: u64,
@@ -469,7 +525,8 @@ impl Group {
     fn add(&mut self, append: Append, known: &Origins, next_id: i64) {
         let Append {
             message,
-            devices,
+            to,
+            change,
             done,
         } = append;
         let origin = message.origin;
@@ -478,14 +535,15 @@ impl Group {
             .or_else(|| self.origins.get(&origin).copied());
         if let Some(id) = stored {
             self.duplicates += 1;
-            self.done.push((done, id));
+            self.done.push((done, Appended { id, known: true }));
             return;
         }
         let id = MessageId(next_id + self.fresh);
         self.fresh += 1;
         self.origins.insert(origin, id);
-        self.done.push((done, id));
-        self.messages.push((id, message, devices));
+        self.done.push((done, Appended { id, known: false }));
+        self.messages.push((id, message, to));
+        self.changes.extend(change);
     }
 
     /// In the order that [`Statements`] names; takes the messages out.
@@ -499,17 +557,19 @@ impl Group {
         if self.messages.is_empty() {
             bind(&mut arguments, marks.take())?;
         }
-        for (id, message, devices) in self.messages.drain(..) {
+        for (id, message, to) in self.messages.drain(..) {
             bind(&mut arguments, id.0)?;
             bind(&mut arguments, message.from)?;
             bind(&mut arguments, message.to.as_str())?;
             bind(&mut arguments, message.account.0)?;
-            bind(&mut arguments, to_sql_ms(message.received_ms))?;
+            bind(&mut arguments, to_sql(message.received_ms))?;
             bind(&mut arguments, message.content_type)?;
             bind(&mut arguments, message.headers)?;
             bind(&mut arguments, message.body.as_ref())?;
             bind(&mut arguments, message.origin.0.as_slice())?;
-            bind(&mut arguments, numbers(&devices))?;
+            bind_place(&mut arguments, message.place)?;
+            bind(&mut arguments, numbers(to.devices.iter().map(|id| id.0)))?;
+            bind(&mut arguments, numbers(to.accounts.iter().map(|id| id.0)))?;
             bind(&mut arguments, marks.take())?;
         }
         Ok(arguments)
@@ -527,19 +587,33 @@ where
 
 /// `[[1,2],[3,4]]`
 fn pairs(marks: &[(DeviceId, MessageId)]) -> String {
-    list(marks, |json, (device, message)| {
+    list(marks.iter(), |json, (device, message)| {
         write!(json, "[{},{}]", device.0, message.0)
     })
 }
 
-/// `[1,2]`
-fn numbers(devices: &[DeviceId]) -> String {
-    list(devices, |json, device| write!(json, "{}", device.0))
+/// The six values of where a message stands in its conversation.
+fn bind_place(arguments: &mut SqliteArguments, place: Option<Place>) -> Result<(), StoreError> {
+    let place = place.as_ref();
+    bind(arguments, place.map(|place| place.conversation.0))?;
+    bind(arguments, place.map(|place| to_sql(place.seq)))?;
+    bind(arguments, place.map(|place| i64::from(place.epoch)))?;
+    bind(arguments, place.map(|place| place.author.as_str()))?;
+    bind(arguments, place.map(|place| &*place.kind))?;
+    bind(arguments, place.map(|place| &*place.detail))
 }
 
-fn list<T>(items: &[T], item: impl Fn(&mut String, &T) -> std::fmt::Result) -> String {
+/// `[1,2]`
+fn numbers(items: impl Iterator<Item = i64>) -> String {
+    list(items, |json, number| write!(json, "{number}"))
+}
+
+fn list<T>(
+    items: impl Iterator<Item = T>,
+    item: impl Fn(&mut String, T) -> std::fmt::Result,
+) -> String {
     let mut json = String::from("[");
-    for (i, it) in items.iter().enumerate() {
+    for (i, it) in items.enumerate() {
         if i > 0 {
             json.push(',');
         }

@@ -1,6 +1,8 @@
 //! Backup while the server writes, and restore.
 
-use crate::support::{Scratch, account, aor, append, device, message, open, pending_ids, writer};
+use crate::support::{
+    Scratch, account, aor, append, device, message, open, pending_ids, to, writer,
+};
 use sidetone_store::{DataLock, StoreError, restore};
 
 #[tokio::test]
@@ -18,7 +20,12 @@ async fn a_backup_taken_under_load_restores_everything() {
         .unwrap();
     for n in 2..500 {
         writer
-            .try_append(message(bob, n, b"x"), vec![desk], Box::new(|_| ()))
+            .try_append(
+                message(bob, n, b"x"),
+                to(vec![desk]),
+                None,
+                Box::new(|_| ()),
+            )
             .unwrap();
     }
     let inside = scratch.path().join("tls/saved.backup");

@@ -1,10 +1,10 @@
 //! The spool and the writer.
 
 use crate::support::{
-    Scratch, account, aor, append, device, message, now_ms, open, pending_ids, writer,
+    Scratch, account, aor, append, device, message, now_ms, open, pending_ids, to, writer,
 };
 use sidetone_model::{AccountId, AddressOfRecord, Binding, DeviceId, MessageId};
-use sidetone_store::{QueueFull, Store, StoreError, Writer, WriterOptions};
+use sidetone_store::{Appended, QueueFull, Store, StoreError, Writer, WriterOptions};
 use sqlx::Connection;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,11 +87,11 @@ async fn the_same_origin_is_stored_once_also_in_one_group_and_after_a_restart() 
     let (done, mut ids) = tokio::sync::mpsc::unbounded_channel();
     for n in [1, 1, 2, 1] {
         let done = done.clone();
-        let report = Box::new(move |r: Result<MessageId, StoreError>| {
-            let _ = done.send(r.unwrap());
+        let report = Box::new(move |r: Result<Appended, StoreError>| {
+            let _ = done.send(r.unwrap().id);
         });
         w.writer
-            .try_append(message(w.bob, n, b"x"), vec![w.desk], report)
+            .try_append(message(w.bob, n, b"x"), to(vec![w.desk]), None, report)
             .unwrap();
     }
     let mut got = Vec::new();
@@ -191,12 +191,12 @@ async fn many_messages_are_committed_in_groups() {
     let stored = Arc::new(AtomicUsize::new(0));
     for n in 0..5_000 {
         let stored = Arc::clone(&stored);
-        let report = Box::new(move |r: Result<MessageId, StoreError>| {
+        let report = Box::new(move |r: Result<Appended, StoreError>| {
             r.unwrap();
             stored.fetch_add(1, Ordering::SeqCst);
         });
         w.writer
-            .try_append(message(w.bob, n, b"x"), vec![w.desk], report)
+            .try_append(message(w.bob, n, b"x"), to(vec![w.desk]), None, report)
             .unwrap();
     }
     w.writer.flush().await.unwrap();
@@ -211,7 +211,7 @@ async fn many_messages_are_committed_in_groups() {
     assert_eq!(w.store.spool_counts().await.unwrap(), (0, 0));
     let closed = w
         .writer
-        .try_append(message(w.bob, 1, b"x"), vec![], Box::new(|_| ()));
+        .try_append(message(w.bob, 1, b"x"), to(vec![]), None, Box::new(|_| ()));
     assert_eq!(closed, Err(QueueFull));
     assert!(matches!(w.writer.flush().await, Err(StoreError::Closed)));
 }
@@ -240,7 +240,8 @@ async fn a_full_queue_refuses_and_counts() {
     for n in 0..1_000 {
         let result = writer.try_append(
             message(bob, n, b"x"),
-            vec![],
+            to(vec![]),
+            None,
             Box::new(|r| assert!(r.is_ok())),
         );
         refused += usize::from(result.is_err());

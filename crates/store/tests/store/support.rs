@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sidetone_model::{AccountId, AddressOfRecord, DeviceId, MessageId, NewMessage, Origin, Role};
-use sidetone_store::{NewAccount, NewDevice, Store, StoreError, Writer, WriterOptions};
+use sidetone_store::{NewAccount, NewDevice, Recipients, Store, StoreError, Writer, WriterOptions};
 use std::path::{Path, PathBuf};
 
 pub(crate) struct Scratch(PathBuf);
@@ -74,6 +74,14 @@ pub(crate) fn message(account: AccountId, n: u64, body: &[u8]) -> NewMessage {
         headers: "Subject: hello\r\n".into(),
         body: Bytes::copy_from_slice(body),
         origin: Origin(origin),
+        place: None,
+    }
+}
+
+pub(crate) fn to(devices: Vec<DeviceId>) -> Recipients {
+    Recipients {
+        devices,
+        accounts: Vec::new(),
     }
 }
 
@@ -93,8 +101,13 @@ pub(crate) async fn append(
     let report = Box::new(move |r| {
         let _ = done.send(r);
     });
-    writer.try_append(message, devices, report).unwrap();
-    result.await.unwrap()
+    let accounts = match devices.is_empty() {
+        true => vec![message.account],
+        false => Vec::new(),
+    };
+    let to = Recipients { devices, accounts };
+    writer.try_append(message, to, None, report).unwrap();
+    result.await.unwrap().map(|appended| appended.id)
 }
 
 pub(crate) async fn pending_ids(writer: &Writer, device: DeviceId) -> Vec<MessageId> {

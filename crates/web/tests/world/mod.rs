@@ -12,7 +12,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sidetone_model::{AccountId, Role};
-use sidetone_store::{NewAccount, Store};
+use sidetone_services::{Conversations, Directory};
+use sidetone_store::{NewAccount, Store, WriterOptions};
 use sidetone_web::{
     Closed, Inbound, Patience, Peer, Settings, SipOverWebSocket, State, StoreAccounts, Tokens, Web,
 };
@@ -81,6 +82,15 @@ impl World {
         let domains = vec!["example.test".to_owned()];
         let seed = sidetone_web::token_seed(&store).await.expect("seed");
         let readiness = Arc::clone(&broken);
+        let directory = Arc::new(Directory::new());
+        let writer = store.start_writer(WriterOptions::default()).await;
+        let conversations = Conversations::start(
+            store.clone(),
+            writer.expect("writer"),
+            Arc::clone(&directory),
+            Arc::default(),
+            7,
+        );
         let web = Web {
             settings: Settings {
                 domains: domains.clone(),
@@ -88,6 +98,8 @@ impl World {
                 ..Settings::default()
             },
             accounts: Arc::new(StoreAccounts::new(store.clone(), domains)),
+            directory,
+            conversations: Arc::new(conversations.await.expect("conversations")),
             sip: Arc::clone(&sip) as Arc<dyn SipOverWebSocket>,
             tokens: Tokens::new("example.test", &seed).expect("key"),
             readiness: Arc::new(move || {

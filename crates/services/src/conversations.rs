@@ -1,0 +1,422 @@
+//! Conversations at work: finds or begins them, lets their machines decide, commits, and tells who has to know.
+//!
+//! Each conversation in use has its machine in memory, behind a lock of its own that is held for
+//! no wait. Its events go into the writer's queue in their order under that lock, so they are
+//! committed and told in that order.
+//!
+//! *Invariant*: nobody is told what is not committed. What could not be committed makes its
+//! conversation be read anew from the store, so that memory and disk never differ for long.
+
+mod groups;
+mod live;
+mod post;
+pub mod reading;
+mod sessions;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use sidetone_conversation::{Authority, Command, Input, Refusal};
+use sidetone_model::{
+    AccountId, AddressOfRecord, ConversationId, DeviceId, Origin, ParticipantRole, StoredMessage,
+};
+use sidetone_sip::entropy::Entropy;
+use sidetone_sip::escape_user;
+use sidetone_store::{Store, StoreError, Writer};
+
+use crate::Directory;
+pub use groups::Groups;
+use live::Live;
+use post::Envelope;
+pub use post::{Done, Outcome, Post};
+pub use sessions::{News, Session, Sessions, Typing};
+
+/// Conversations kept in memory; those that were used longest ago make room.
+const LIVE_MAX: usize = 10_000;
+
+/// Why nothing was posted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// The store takes nothing now; again later.
+    #[error("the message could not be stored now")]
+    Busy,
+    /// The store cannot take it.
+    #[error("the message could not be stored")]
+    Failed,
+    /// It is not allowed, and why.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such conversation, for this person at least.
+    #[error("there is no such conversation")]
+    Unknown,
+}
+
+impl From<Refusal> for PostError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            // Nobody learns of a conversation that is not theirs.
+            Refusal::NotAMember => Self::Unknown,
+            refusal => Self::Refused(refusal.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for PostError {
+    fn from(error: StoreError) -> Self {
+        match error.is_temporary() {
+            true => Self::Busy,
+            false => Self::Failed,
+        }
+    }
+}
+
+/// A message that devices are to get now.
+#[derive(Clone, Debug)]
+pub struct Posted {
+    /// The message.
+    pub message: Arc<StoredMessage>,
+    /// The devices.
+    pub devices: Vec<DeviceId>,
+    /// Accounts that had no device when it was sent.
+    pub accounts: Vec<AccountId>,
+}
+
+/// Brings a committed message to devices; called from the writer's thread.
+pub type Tell = Box<dyn Fn(Posted) + Send + Sync>;
+
+/// All conversations of this node.
+pub struct Conversations {
+    store: Store,
+    writer: Writer,
+    directory: Arc<Directory>,
+    groups: Arc<Groups>,
+    sessions: Sessions,
+    live: Mutex<Table>,
+    /// Only one at a time is read or begun, so that none is twice.
+    opening: tokio::sync::Mutex<()>,
+    next_id: AtomicI64,
+    names: Entropy,
+    tell: OnceLock<Tell>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_id: HashMap<ConversationId, Arc<Mutex<Live>>>,
+    pairs: HashMap<PairKey, ConversationId>,
+    uses: u64,
+}
+
+/// The two of a pair, the lesser first.
+type PairKey = (AddressOfRecord, AddressOfRecord);
+
+fn pair_key(a: &AddressOfRecord, b: &AddressOfRecord) -> PairKey {
+    match a <= b {
+        true => (a.clone(), b.clone()),
+        false => (b.clone(), a.clone()),
+    }
+}
+
+/// Which conversation something is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// That of two.
+    Pair(AddressOfRecord, AddressOfRecord),
+    /// One that there is.
+    Of(ConversationId),
+}
+
+impl Conversations {
+    /// Reads what has to be known from the start. `names`: secret bits for the addresses of pairs.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn start(
+        store: Store,
+        writer: Writer,
+        directory: Arc<Directory>,
+        groups: Arc<Groups>,
+        names: u128,
+    ) -> Result<Self, StoreError> {
+        for (address, id) in store.group_addresses().await? {
+            groups.add(address, id);
+        }
+        let last = store.last_conversation().await?.0;
+        Ok(Self {
+            next_id: AtomicI64::new(last + 1),
+            names: Entropy::new(names),
+            sessions: Sessions::default(),
+            live: Mutex::default(),
+            opening: tokio::sync::Mutex::new(()),
+            tell: OnceLock::new(),
+            store,
+            writer,
+            directory,
+            groups,
+        })
+    }
+
+    /// Sets who brings messages to devices; once, before anything is posted.
+    pub fn deliver_by(&self, tell: Tell) {
+        // A second one would be a mistake of ours that the first test finds.
+        let _ = self.tell.set(tell);
+    }
+
+    /// What is told at once to whoever asks.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// The store, for reading.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The conversation, if it is in memory.
+    fn cached(&self, place: &Place) -> Option<Arc<Mutex<Live>>> {
+        let mut table = self.table();
+        table.uses += 1;
+        let uses = table.uses;
+        let id = match place {
+            Place::Of(id) => *id,
+            Place::Pair(a, b) => *table.pairs.get(&pair_key(a, b))?,
+        };
+        let live = Arc::clone(table.by_id.get(&id)?);
+        drop(table);
+        live::lock(&live).used = uses;
+        Some(live)
+    }
+
+    /// The conversation, read or, for a pair, begun.
+    async fn open(&self, place: &Place, now_ms: u64) -> Result<Arc<Mutex<Live>>, PostError> {
+        if let Some(live) = self.cached(place) {
+            return Ok(live);
+        }
+        let _only = self.opening.lock().await;
+        if let Some(live) = self.cached(place) {
+            return Ok(live);
+        }
+        // What is under way for a conversation that was put away has to be seen.
+        self.writer.flush().await?;
+        let id = match place {
+            Place::Of(id) => Some(*id),
+            Place::Pair(a, b) => {
+                let (a, b) = pair_key(a, b);
+                self.store.conversation_of_pair((&a, &b)).await?
+            }
+        };
+        let found = match id {
+            Some(id) => self.store.conversation(id).await?,
+            None => None,
+        };
+        let live = match (found, place) {
+            (Some(found), _) => Live::stored(found)?,
+            (None, Place::Pair(a, b)) => self.begin_pair(a, b, now_ms)?,
+            (None, Place::Of(_)) => return Err(PostError::Unknown),
+        };
+        Ok(self.keep(live))
+    }
+
+    fn begin_pair(
+        &self,
+        a: &AddressOfRecord,
+        b: &AddressOfRecord,
+        now_ms: u64,
+    ) -> Result<Live, PostError> {
+        let id = self.new_id();
+        let ours = self.directory.find(b.as_str()).map_or(a, |_| b);
+        let address = self.new_address(id, ours.domain())?;
+        Live::pair(id, address, a, b, now_ms)
+    }
+
+    fn new_id(&self) -> ConversationId {
+        ConversationId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Nobody guesses it, and it is no name that anybody would give.
+    fn new_address(&self, id: ConversationId, domain: &str) -> Result<AddressOfRecord, PostError> {
+        let digest = self.names.digest(&[&id.0.to_be_bytes()]);
+        let user = format!("c{}-{:08x}", id.0, digest >> 96);
+        AddressOfRecord::new(&user, domain).map_err(|_| PostError::Failed)
+    }
+
+    fn keep(&self, live: Live) -> Arc<Mutex<Live>> {
+        let id = live.id();
+        let pair = live.pair_key();
+        let live = Arc::new(Mutex::new(live));
+        let mut table = self.table();
+        make_room(&mut table);
+        if let Some(pair) = pair {
+            table.pairs.insert(pair, id);
+        }
+        table.by_id.insert(id, Arc::clone(&live));
+        live
+    }
+
+    /// Something could not be committed: the store knows what is.
+    fn forget(&self, id: ConversationId) {
+        let mut table = self.table();
+        table.by_id.remove(&id);
+        table.pairs.retain(|_, known| *known != id);
+    }
+
+    /// The conversation of two, begun where there was none.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn pair(
+        self: &Arc<Self>,
+        now_ms: u64,
+        caller: &Caller,
+        other: &AddressOfRecord,
+    ) -> Result<ConversationId, PostError> {
+        let place = Place::Pair(caller.address.clone(), other.clone());
+        let live = self.open(&place, now_ms).await?;
+        let id = live::lock(&live).id();
+        self.save(&live, self.opening(now_ms, caller, id)).await?;
+        Ok(id)
+    }
+
+    /// Begins a group.
+    ///
+    /// # Errors
+    /// Where the name is taken, or the store fails.
+    pub async fn begin_group(
+        self: &Arc<Self>,
+        now_ms: u64,
+        caller: &Caller,
+        group: NewGroup,
+    ) -> Result<ConversationId, PostError> {
+        let only = self.opening.lock().await;
+        let id = self.new_id();
+        let domain = caller.address.domain();
+        let address = match &group.name {
+            Some(name) => AddressOfRecord::new(name, domain)
+                .map_err(|error| PostError::Refused(error.to_string()))?,
+            None => self.new_address(id, domain)?,
+        };
+        let taken = self.groups.id_of(address.as_str()).is_some()
+            || self.directory.find(address.as_str()).is_some();
+        if taken {
+            let why = format!("{address} belongs to somebody else");
+            return Err(PostError::Refused(why));
+        }
+        let live = self.keep(Live::group(id, address, group, now_ms)?);
+        drop(only);
+        self.save(&live, self.opening(now_ms, caller, id)).await?;
+        Ok(id)
+    }
+
+    fn opening(&self, now_ms: u64, caller: &Caller, id: ConversationId) -> Envelope {
+        let digest = self.names.digest(&[b"opening", &id.0.to_be_bytes()]);
+        Envelope {
+            sender: caller.sender(),
+            origin: Origin(digest.to_be_bytes()),
+            received_ms: now_ms,
+            body: None,
+        }
+    }
+
+    /// Does what somebody wants done in a conversation.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn command(
+        self: &Arc<Self>,
+        now_ms: u64,
+        caller: &Caller,
+        order: Order,
+    ) -> Result<Outcome, PostError> {
+        let live = self.open(&Place::Of(order.conversation), now_ms).await?;
+        let input = Input::Command {
+            author: caller.address.clone(),
+            authority: Authority::Participant,
+            command: order.command,
+        };
+        let envelope = Envelope {
+            sender: caller.sender(),
+            origin: order.origin,
+            received_ms: now_ms,
+            body: None,
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| drop::<Result<_, _>>(answer.send(result)));
+        self.perform(&live, input, envelope, done);
+        answered.await.map_err(|_| PostError::Busy)?
+    }
+}
+
+/// Makes room for one more: the tenth that was used longest ago goes.
+fn make_room(table: &mut Table) {
+    if table.by_id.len() < LIVE_MAX {
+        return;
+    }
+    let mut uses: Vec<(u64, ConversationId)> = table
+        .by_id
+        .iter()
+        .filter(|(_, live)| Arc::strong_count(live) == 1)
+        .map(|(id, live)| (live::lock(live).used, *id))
+        .collect();
+    uses.sort_unstable();
+    let gone: HashSet<ConversationId> = uses
+        .into_iter()
+        .take(LIVE_MAX / 10)
+        .map(|(_, id)| id)
+        .collect();
+    table.by_id.retain(|id, _| !gone.contains(id));
+    table.pairs.retain(|_, id| !gone.contains(id));
+}
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The address of the account.
+    pub address: AddressOfRecord,
+    /// The name to show; may be empty.
+    pub name: String,
+}
+
+impl Caller {
+    /// Display name and URI.
+    fn sender(&self) -> String {
+        let address = &self.address;
+        let uri = format!("sip:{}@{}", escape_user(address.user()), address.domain());
+        let name: String = self
+            .name
+            .chars()
+            .filter(|c| !c.is_control() && !matches!(c, '"' | '\\'))
+            .collect();
+        match name.is_empty() {
+            true => format!("<{uri}>"),
+            false => format!("\"{name}\" <{uri}>"),
+        }
+    }
+}
+
+/// A group that is to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewGroup {
+    /// Who begins it, and owns it.
+    pub creator: AddressOfRecord,
+    /// The user part of its address; none for one that is made up.
+    pub name: Option<String>,
+    /// The others.
+    pub members: Vec<(AddressOfRecord, ParticipantRole)>,
+    /// May be empty.
+    pub subject: String,
+}
+
+/// What somebody wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Where.
+    pub conversation: ConversationId,
+    /// What.
+    pub command: Command,
+    /// What it is recognised by when it comes again.
+    pub origin: Origin,
+}

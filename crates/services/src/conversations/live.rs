@@ -1,0 +1,178 @@
+//! One conversation in memory: its machine, and what the store holds of it.
+//!
+//! *Invariant*: what is written of a conversation and read back makes the same machine, but for
+//! receipts, whose watermarks are kept beside it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sidetone_conversation::Conversation;
+use sidetone_model::{
+    AddressOfRecord, ConversationId, ConversationSnapshot, FileId, Kind, ParticipantSnapshot, Stay,
+};
+use sidetone_store::{Change, Found, MemberRow, StoreError, kind_of, role_of};
+
+use super::{NewGroup, PairKey, PostError};
+
+/// A conversation in use.
+pub(super) struct Live {
+    pub(super) machine: Conversation,
+    created_ms: u64,
+    /// It is, or was, more than a pair.
+    pub(super) grown: bool,
+    /// The store does not know of it yet.
+    pub(super) unsaved: bool,
+    /// When it was last used.
+    pub(super) used: u64,
+}
+
+pub(super) fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    fn new(machine: Conversation, now_ms: u64) -> Self {
+        Self {
+            grown: machine.kind() != Kind::Pair,
+            machine,
+            created_ms: now_ms,
+            unsaved: true,
+            used: 0,
+        }
+    }
+
+    /// A pair that begins.
+    pub(super) fn pair(
+        id: ConversationId,
+        address: AddressOfRecord,
+        a: &AddressOfRecord,
+        b: &AddressOfRecord,
+        now_ms: u64,
+    ) -> Result<Self, PostError> {
+        let machine = Conversation::open_pair(now_ms, id, address, a, b);
+        Ok(Self::new(machine?, now_ms))
+    }
+
+    /// A group that begins.
+    pub(super) fn group(
+        id: ConversationId,
+        address: AddressOfRecord,
+        group: NewGroup,
+        now_ms: u64,
+    ) -> Result<Self, PostError> {
+        let NewGroup {
+            creator,
+            members,
+            subject,
+            ..
+        } = group;
+        let machine = Conversation::open_group(now_ms, id, address, &creator, members, subject);
+        Ok(Self::new(machine?, now_ms))
+    }
+
+    /// One that the store has.
+    pub(super) fn stored(found: Found) -> Result<Self, StoreError> {
+        let grown = found.conversation.grown;
+        let created_ms = found.conversation.created_ms;
+        Ok(Self {
+            machine: Conversation::restore(snapshot(found)?),
+            created_ms,
+            grown,
+            unsaved: false,
+            used: 0,
+        })
+    }
+
+    pub(super) fn id(&self) -> ConversationId {
+        self.machine.id()
+    }
+
+    pub(super) fn address(&self) -> &AddressOfRecord {
+        self.machine.address()
+    }
+
+    pub(super) fn pair_key(&self) -> Option<PairKey> {
+        let (a, b) = self.machine.pair()?;
+        Some(super::pair_key(a, b))
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.machine.next_seq().saturating_sub(1)
+    }
+
+    pub(super) fn members(&self) -> Vec<AddressOfRecord> {
+        let members = self.machine.members();
+        members.map(|(member, _)| member.clone()).collect()
+    }
+
+    /// What the store is to hold from now on.
+    pub(super) fn change(&self) -> Change {
+        let snapshot = self.machine.snapshot();
+        let rows = |each: ParticipantSnapshot| {
+            let row = move |stay: Stay| MemberRow {
+                address: each.address.clone(),
+                joined: stay.joined,
+                horizon: stay.horizon,
+                until: stay.left,
+                role: each.role.as_str().to_owned(),
+            };
+            each.stays.into_iter().map(row).collect::<Vec<_>>()
+        };
+        Change {
+            id: snapshot.id,
+            address: snapshot.address,
+            kind: snapshot.founded_as.as_str().to_owned(),
+            subject: snapshot.subject,
+            avatar: snapshot
+                .avatar
+                .map(|file| file.0.to_string())
+                .unwrap_or_default(),
+            epoch: snapshot.epoch,
+            created_ms: self.created_ms,
+            pair: snapshot.pair.map(|(a, b)| super::pair_key(&a, &b)),
+            grown: self.grown,
+            members: snapshot.participants.into_iter().flat_map(rows).collect(),
+        }
+    }
+}
+
+fn snapshot(found: Found) -> Result<ConversationSnapshot, StoreError> {
+    let Found {
+        conversation,
+        last_seq,
+        ..
+    } = found;
+    let mut participants: BTreeMap<AddressOfRecord, ParticipantSnapshot> = BTreeMap::new();
+    for row in conversation.members {
+        let role = role_of(&row.role)?;
+        let participant = participants.entry(row.address.clone());
+        let participant = participant.or_insert_with(|| ParticipantSnapshot {
+            address: row.address,
+            role,
+            stays: Vec::new(),
+            pending: Vec::new(),
+            failed: Vec::new(),
+            displayed_to: 0,
+            last_due: 0,
+        });
+        participant.role = role;
+        participant.stays.push(Stay {
+            horizon: row.horizon,
+            joined: row.joined,
+            left: row.until,
+        });
+    }
+    Ok(ConversationSnapshot {
+        id: conversation.id,
+        address: conversation.address,
+        founded_as: kind_of(&conversation.kind)?,
+        pair: conversation.pair,
+        subject: conversation.subject,
+        avatar: conversation.avatar.parse().ok().map(FileId),
+        epoch: conversation.epoch,
+        next_seq: last_seq + 1,
+        participants: participants.into_values().collect(),
+        messages_base: last_seq + 1,
+        messages: Vec::new(),
+    })
+}

@@ -1,0 +1,269 @@
+//! What a person may read: the list of conversations, a part of a log, who got how far.
+//!
+//! *Invariant*: nothing leaves here that is outside of what the person may see.
+
+use sidetone_conversation::Target;
+use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId, SeqRange};
+use sidetone_store::{Change, Found, MemberRow, Page, Watermark};
+
+use super::live;
+use super::sessions::{News, Typing};
+use super::{Conversations, Place, PostError};
+
+/// The most events of one page.
+pub const PAGE_MAX: u32 = 500;
+/// The most conversations of one list.
+pub const LIST_MAX: u32 = 1_000;
+
+/// A conversation as one of its people sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The conversation with those who are in it now.
+    pub conversation: Change,
+    /// How far those who are in it have got.
+    pub receipts: Vec<Watermark>,
+    /// The first event that this person may see.
+    pub first_seq: u64,
+    /// The last one.
+    pub last_seq: u64,
+    /// Whether this person is in it now.
+    pub present: bool,
+}
+
+impl Conversations {
+    /// The conversations of a person, the last used first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self, person: &AddressOfRecord) -> Result<Vec<View>, PostError> {
+        let found = self.store.conversations_of(person, LIST_MAX).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|found| view(found, person))
+            .collect())
+    }
+
+    /// One conversation.
+    ///
+    /// # Errors
+    /// [`PostError::Unknown`] for one that this person was never in, as for one that is not.
+    pub async fn view(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+    ) -> Result<View, PostError> {
+        let found = self.store.conversation(id).await?;
+        let view = found.and_then(|found| view(found, person));
+        view.ok_or(PostError::Unknown)
+    }
+
+    /// A part of the log, in order.
+    ///
+    /// # Errors
+    /// [`PostError::Unknown`] for somebody who was never in it.
+    pub async fn history(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+        page: Page,
+        limit: u32,
+    ) -> Result<Vec<Event>, PostError> {
+        let ranges = self.visible(id, person).await?;
+        let limit = limit.min(PAGE_MAX);
+        match page {
+            Page::After(seq) => self.forwards(id, &ranges, seq, limit).await,
+            Page::Before(seq) => self.backwards(id, &ranges, seq, limit).await,
+        }
+    }
+
+    async fn forwards(
+        &self,
+        id: ConversationId,
+        ranges: &[SeqRange],
+        seq: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>, PostError> {
+        let mut events = Vec::new();
+        for range in ranges.iter().filter(|range| range.last > seq) {
+            let room = room(limit, &events);
+            if room == 0 {
+                break;
+            }
+            let after = Page::After(seq.max(range.first.saturating_sub(1)));
+            let part = self.store.events(id, after, room).await?;
+            events.extend(part.into_iter().filter(|event| range.contains(event.seq)));
+        }
+        Ok(events)
+    }
+
+    async fn backwards(
+        &self,
+        id: ConversationId,
+        ranges: &[SeqRange],
+        seq: u64,
+        limit: u32,
+    ) -> Result<Vec<Event>, PostError> {
+        let mut parts = Vec::new();
+        let mut count = 0;
+        for range in ranges.iter().rev().filter(|range| range.first < seq) {
+            if count >= limit {
+                break;
+            }
+            let before = Page::Before(seq.min(range.last.saturating_add(1)));
+            let mut part = self.store.events(id, before, limit - count).await?;
+            part.retain(|event| range.contains(event.seq));
+            count += u32::try_from(part.len()).unwrap_or(u32::MAX);
+            parts.push(part);
+        }
+        parts.reverse();
+        Ok(parts.concat())
+    }
+
+    /// What a person missed, in all conversations, in the order in which it happened.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn missed(
+        &self,
+        person: &AddressOfRecord,
+        after: EventId,
+    ) -> Result<Vec<Event>, PostError> {
+        Ok(self.store.feed(person, after, PAGE_MAX).await?)
+    }
+
+    /// The number that an event has in its conversation.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn seq_of(&self, id: EventId) -> Result<Option<u64>, PostError> {
+        Ok(self.store.event(id).await?.map(|event| event.seq))
+    }
+
+    /// A message that somebody wants to do something with.
+    ///
+    /// # Errors
+    /// [`PostError::Unknown`] where this person may not see it.
+    pub async fn target(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+        seq: u64,
+    ) -> Result<Target, PostError> {
+        let ranges = self.visible(id, person).await?;
+        if !ranges.iter().any(|range| range.contains(seq)) {
+            return Err(PostError::Unknown);
+        }
+        let page = Page::After(seq.saturating_sub(1));
+        let event = self.store.events(id, page, 1).await?.into_iter().next();
+        let event = event.filter(|event| event.seq == seq);
+        let event = event.ok_or(PostError::Unknown)?;
+        let retracted = self.store.is_retracted(id, seq).await?;
+        Ok(Target::of(&event, retracted))
+    }
+
+    async fn visible(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+    ) -> Result<Vec<SeqRange>, PostError> {
+        let live = self.open(&Place::Of(id), 0).await?;
+        let ranges = live::lock(&live).machine.visible_ranges(person);
+        match ranges.is_empty() {
+            true => Err(PostError::Unknown),
+            false => Ok(ranges),
+        }
+    }
+
+    /// Somebody's device has everything up to `seq`, or has shown it.
+    ///
+    /// # Errors
+    /// [`PostError::Unknown`] where this person may not see that event.
+    pub async fn receipt(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+        seq: u64,
+        displayed: bool,
+    ) -> Result<(), PostError> {
+        let live = self.open(&Place::Of(id), 0).await?;
+        let members = {
+            let live = live::lock(&live);
+            if !live.machine.visible(person, seq) || seq > live.last_seq() {
+                return Err(PostError::Unknown);
+            }
+            live.members()
+        };
+        let watermark = Watermark {
+            conversation: id,
+            address: person.clone(),
+            delivered: seq,
+            displayed: if displayed { seq } else { 0 },
+        };
+        let written = self.writer.try_receipts(vec![watermark.clone()]);
+        written.map_err(|_| PostError::Busy)?;
+        self.sessions
+            .tell(&members, &News::Receipt(watermark.into()));
+        Ok(())
+    }
+
+    /// Somebody writes, or stopped. Nothing of it is kept.
+    ///
+    /// # Errors
+    /// [`PostError::Unknown`] where this person is not in the conversation.
+    pub async fn typing(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+        active: bool,
+    ) -> Result<(), PostError> {
+        let live = self.open(&Place::Of(id), 0).await?;
+        let mut members = live::lock(&live).members();
+        let before = members.len();
+        members.retain(|member| member != person);
+        if members.len() == before {
+            return Err(PostError::Unknown);
+        }
+        let typing = Typing {
+            conversation: id,
+            member: person.clone(),
+            active,
+        };
+        self.sessions.tell(&members, &News::Typing(typing.into()));
+        Ok(())
+    }
+}
+
+fn room(limit: u32, events: &[Event]) -> u32 {
+    limit.saturating_sub(u32::try_from(events.len()).unwrap_or(u32::MAX))
+}
+
+/// `None` for somebody who was never in it.
+fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
+    let Found {
+        mut conversation,
+        mut receipts,
+        last_seq,
+    } = found;
+    let own: Vec<MemberRow> = conversation.members.iter().cloned().collect();
+    let mut own = own
+        .into_iter()
+        .filter(|row| row.address == *person)
+        .peekable();
+    let first_seq = own.peek()?.horizon;
+    let last = own.last()?;
+    conversation.members.retain(|row| row.until.is_none());
+    let is_member = |address: &AddressOfRecord| {
+        conversation
+            .members
+            .iter()
+            .any(|row| row.address == *address)
+    };
+    receipts.retain(|receipt| is_member(&receipt.address));
+    Some(View {
+        first_seq,
+        last_seq: last.until.map_or(last_seq, |until| until.min(last_seq)),
+        present: last.until.is_none(),
+        conversation,
+        receipts,
+    })
+}

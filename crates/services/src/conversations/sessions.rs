@@ -1,0 +1,158 @@
+//! Who is told at once: sessions of the API, by whose they are.
+//!
+//! *Invariant*: a session gets events in the order of their numbers, or learns that it has missed
+//! some and reads them; nobody waits for one that is slow.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sidetone_model::{AddressOfRecord, Event, EventId};
+use tokio::sync::mpsc;
+
+/// What waits for a session that is slow; more makes it read from the store.
+const QUEUE: usize = 64;
+
+/// What a session is told.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Something happened in a conversation of this person.
+    Event(Arc<Event>),
+    /// Somebody has got so far.
+    Receipt(Arc<sidetone_store::Watermark>),
+    /// Somebody writes, or stopped.
+    Typing(Arc<Typing>),
+}
+
+/// Somebody writes in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typing {
+    /// Where.
+    pub conversation: sidetone_model::ConversationId,
+    /// Who.
+    pub member: AddressOfRecord,
+    /// Or stopped.
+    pub active: bool,
+}
+
+#[derive(Debug)]
+struct Listener {
+    number: usize,
+    queue: mpsc::Sender<News>,
+    missed: Arc<AtomicBool>,
+}
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_address: Mutex<HashMap<AddressOfRecord, Vec<Listener>>>,
+    numbers: AtomicUsize,
+}
+
+/// One session's ear; dropping it ends it.
+pub struct Session {
+    sessions: Arc<super::Conversations>,
+    address: AddressOfRecord,
+    number: usize,
+    queue: mpsc::Receiver<News>,
+    missed: Arc<AtomicBool>,
+}
+
+impl Sessions {
+    /// Tells all sessions of these people.
+    pub(super) fn tell<'a>(
+        &self,
+        people: impl IntoIterator<Item = &'a AddressOfRecord>,
+        news: &News,
+    ) {
+        let all = self.lock();
+        for listener in people.into_iter().filter_map(|who| all.get(who)).flatten() {
+            if listener.queue.try_send(news.clone()).is_err() {
+                listener.missed.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// How many sessions a person has.
+    pub fn count(&self, address: &AddressOfRecord) -> usize {
+        self.lock().get(address).map_or(0, Vec::len)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AddressOfRecord, Vec<Listener>>> {
+        self.by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, address: &AddressOfRecord, number: usize) {
+        let mut all = self.lock();
+        let Some(listeners) = all.get_mut(address) else {
+            return;
+        };
+        listeners.retain(|listener| listener.number != number);
+        if listeners.is_empty() {
+            all.remove(address);
+        }
+    }
+}
+
+impl super::Conversations {
+    /// Begins to listen for a person. What happens from now on is told; what happened before is
+    /// read from the store after this call.
+    pub fn listen(self: &Arc<Self>, address: AddressOfRecord) -> Session {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let missed = Arc::new(AtomicBool::new(false));
+        let number = self.sessions.numbers.fetch_add(1, Ordering::Relaxed);
+        let listener = Listener {
+            number,
+            queue: sender,
+            missed: Arc::clone(&missed),
+        };
+        self.sessions
+            .lock()
+            .entry(address.clone())
+            .or_default()
+            .push(listener);
+        Session {
+            sessions: Arc::clone(self),
+            address,
+            number,
+            queue,
+            missed,
+        }
+    }
+}
+
+impl Session {
+    /// The next news; `None`: some were missed, read them from the store. Cancel safe.
+    pub async fn next(&mut self) -> Option<News> {
+        let news = self.queue.recv().await;
+        // What is missed came after what is in the queue.
+        let told_all = self.queue.is_empty();
+        if told_all && self.missed.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        news
+    }
+
+    /// Whether an event is one that this session has to be told after `seen`.
+    pub fn is_new(event: &Event, seen: EventId) -> bool {
+        event.id > seen
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.sessions.sessions.end(&self.address, self.number);
+    }
+}

@@ -1,0 +1,410 @@
+//! Conversations: who is in them, how far each has got, and their log.
+//!
+//! *Invariant*: what an event changes of its conversation is committed with the event, in one
+//! transaction.
+
+mod body;
+
+pub use body::{Encoded, encode, kind_of, role_of};
+
+use crate::rows::{self, from_sql, to_sql};
+use crate::{Store, StoreError};
+use bytes::Bytes;
+use serde_json::json;
+use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Connection, Row, SqlStr};
+
+/// One membership: what of the conversation its holder may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberRow {
+    /// The member's address.
+    pub address: AddressOfRecord,
+    /// The event that began it.
+    pub joined: u64,
+    /// The first event that it may see.
+    pub horizon: u64,
+    /// The last one, when it has left.
+    pub until: Option<u64>,
+    /// The name of its role.
+    pub role: String,
+}
+
+/// A conversation as it is to be from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its number.
+    pub id: ConversationId,
+    /// Its address for life.
+    pub address: AddressOfRecord,
+    /// The name of its kind.
+    pub kind: String,
+    /// May be empty.
+    pub subject: String,
+    /// The digest of the picture; may be empty.
+    pub avatar: String,
+    /// The epoch of the membership.
+    pub epoch: u32,
+    /// When it began, Unix time.
+    pub created_ms: u64,
+    /// The two that it was begun by, the lesser first.
+    pub pair: Option<(AddressOfRecord, AddressOfRecord)>,
+    /// It is, or was, more than a pair: its address is one that phones know.
+    pub grown: bool,
+    /// All memberships, or those that changed.
+    pub members: Vec<MemberRow>,
+}
+
+/// How far a member has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// Where.
+    pub conversation: ConversationId,
+    /// Who.
+    pub address: AddressOfRecord,
+    /// All up to this one has arrived.
+    pub delivered: u64,
+    /// All up to this one was seen.
+    pub displayed: u64,
+}
+
+/// A conversation as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// With all memberships.
+    pub conversation: Change,
+    /// How far its members have got.
+    pub receipts: Vec<Watermark>,
+    /// The number of its last event; 0 before the first.
+    pub last_seq: u64,
+}
+
+/// A part of a log, by sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The first ones after.
+    After(u64),
+    /// The last ones before.
+    Before(u64),
+}
+
+pub(crate) const RECEIPTS: &str = "\
+INSERT INTO receipt (conversation, address, delivered, displayed) \
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true \
+ON CONFLICT (conversation, address) DO UPDATE SET \
+delivered = max(delivered, excluded.delivered), displayed = max(displayed, excluded.displayed)";
+
+const CONVERSATION: &str = "\
+INSERT INTO conversation \
+(id, address, kind, subject, avatar, epoch, created_ms, pair_a, pair_b, grown) \
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+subject = excluded.subject, avatar = excluded.avatar, epoch = excluded.epoch, \
+grown = excluded.grown";
+
+const MEMBER: &str = "\
+INSERT INTO member (conversation, address, joined, horizon, until, role) \
+VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, address, joined) DO UPDATE SET \
+until = excluded.until, role = excluded.role";
+
+const EVENT_COLUMNS: &str = "m.id, m.conversation, m.seq, m.epoch, m.author, m.kind, m.detail, \
+m.received_ms, m.content_type, m.headers, m.body";
+
+pub(crate) fn receipts_json<'a>(receipts: impl Iterator<Item = &'a Watermark>) -> String {
+    let rows = receipts.map(|receipt| {
+        json!([
+            receipt.conversation.0,
+            receipt.address.as_str(),
+            receipt.delivered,
+            receipt.displayed
+        ])
+    });
+    serde_json::Value::from_iter(rows).to_string()
+}
+
+/// Messages, and what they change.
+pub(crate) async fn commit(
+    connection: &mut SqliteConnection,
+    messages: SqlStr,
+    arguments: SqliteArguments,
+    changes: &[Box<Change>],
+) -> Result<(), StoreError> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    for change in changes {
+        write(&mut tx, change).await?;
+    }
+    sqlx::query_with(messages, arguments)
+        .execute(&mut *tx)
+        .await?;
+    Ok(tx.commit().await?)
+}
+
+async fn write(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
+    let pair = change.pair.as_ref();
+    sqlx::query(CONVERSATION)
+        .bind(change.id.0)
+        .bind(change.address.as_str())
+        .bind(&change.kind)
+        .bind(&change.subject)
+        .bind(&change.avatar)
+        .bind(i64::from(change.epoch))
+        .bind(to_sql(change.created_ms))
+        .bind(pair.map(|(a, _)| a.as_str()))
+        .bind(pair.map(|(_, b)| b.as_str()))
+        .bind(change.grown)
+        .execute(&mut *connection)
+        .await?;
+    for member in &change.members {
+        sqlx::query(MEMBER)
+            .bind(change.id.0)
+            .bind(member.address.as_str())
+            .bind(to_sql(member.joined))
+            .bind(to_sql(member.horizon))
+            .bind(member.until.map(to_sql))
+            .bind(&member.role)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// One conversation.
+    pub async fn conversation(&self, id: ConversationId) -> Result<Option<Found>, StoreError> {
+        let row = sqlx::query("SELECT * FROM conversation WHERE id = ?")
+            .bind(id.0)
+            .fetch_optional(self.pool())
+            .await?;
+        match row {
+            Some(row) => Ok(Some(self.found(&row).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The number of the conversation of two, the lesser address first.
+    pub async fn conversation_of_pair(
+        &self,
+        (a, b): (&AddressOfRecord, &AddressOfRecord),
+    ) -> Result<Option<ConversationId>, StoreError> {
+        let row: Option<(i64,)> =
+            sqlx::query_as("SELECT id FROM conversation WHERE pair_a = ? AND pair_b = ?")
+                .bind(a.as_str())
+                .bind(b.as_str())
+                .fetch_optional(self.pool())
+                .await?;
+        Ok(row.map(|(id,)| ConversationId(id)))
+    }
+
+    /// The addresses of all groups with their numbers.
+    pub async fn group_addresses(
+        &self,
+    ) -> Result<Vec<(AddressOfRecord, ConversationId)>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT address, id FROM conversation WHERE grown")
+                .fetch_all(self.pool())
+                .await?;
+        rows.iter()
+            .map(|(address, id)| Ok((rows::address(address)?, ConversationId(*id))))
+            .collect()
+    }
+
+    /// The conversations that an address is or was a member of, the last used first.
+    pub async fn conversations_of(
+        &self,
+        member: &AddressOfRecord,
+        limit: u32,
+    ) -> Result<Vec<Found>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT c.*, (SELECT max(id) FROM message m WHERE m.conversation = c.id) AS last \
+             FROM conversation c WHERE c.id IN (SELECT conversation FROM member WHERE address = ?) \
+             ORDER BY last DESC LIMIT ?",
+        )
+        .bind(member.as_str())
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            found.push(self.found(row).await?);
+        }
+        Ok(found)
+    }
+
+    /// The greatest number of a conversation given so far.
+    pub async fn last_conversation(&self) -> Result<ConversationId, StoreError> {
+        let (id,): (i64,) = sqlx::query_as("SELECT coalesce(max(id), 0) FROM conversation")
+            .fetch_one(self.pool())
+            .await?;
+        Ok(ConversationId(id))
+    }
+
+    async fn found(&self, row: &SqliteRow) -> Result<Found, StoreError> {
+        let mut conversation = conversation(row)?;
+        let id = conversation.id;
+        let members =
+            sqlx::query("SELECT * FROM member WHERE conversation = ? ORDER BY address, joined")
+                .bind(id.0)
+                .fetch_all(self.pool())
+                .await?;
+        conversation.members = members.iter().map(member).collect::<Result<_, _>>()?;
+        let receipts = sqlx::query("SELECT * FROM receipt WHERE conversation = ?")
+            .bind(id.0)
+            .fetch_all(self.pool())
+            .await?;
+        let (last,): (i64,) =
+            sqlx::query_as("SELECT coalesce(max(seq), 0) FROM message WHERE conversation = ?")
+                .bind(id.0)
+                .fetch_one(self.pool())
+                .await?;
+        Ok(Found {
+            conversation,
+            receipts: receipts.iter().map(watermark).collect::<Result<_, _>>()?,
+            last_seq: from_sql(last),
+        })
+    }
+
+    /// A part of a conversation's log, in order.
+    pub async fn events(
+        &self,
+        conversation: ConversationId,
+        page: Page,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (condition, order, seq) = match page {
+            Page::After(seq) => (">", "ASC", seq),
+            Page::Before(seq) => ("<", "DESC", seq),
+        };
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM message m WHERE m.conversation = ? AND m.seq {condition} ? \
+             ORDER BY m.seq {order} LIMIT ?"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(conversation.0)
+            .bind(to_sql(seq))
+            .bind(limit)
+            .fetch_all(self.pool())
+            .await?;
+        let mut events: Vec<Event> = rows.iter().map(event).collect::<Result<_, _>>()?;
+        if matches!(page, Page::Before(_)) {
+            events.reverse();
+        }
+        Ok(events)
+    }
+
+    /// What came after an event in all conversations that an address is or was a member of, and
+    /// may see.
+    pub async fn feed(
+        &self,
+        member: &AddressOfRecord,
+        after: EventId,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM message m WHERE m.id > ? AND EXISTS \
+             (SELECT 1 FROM member WHERE member.conversation = m.conversation AND address = ? \
+             AND horizon <= m.seq AND (until IS NULL OR until >= m.seq)) ORDER BY m.id LIMIT ?"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(after.0)
+            .bind(member.as_str())
+            .bind(limit)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter().map(event).collect()
+    }
+
+    /// Whether a message was taken back.
+    pub async fn is_retracted(
+        &self,
+        conversation: ConversationId,
+        seq: u64,
+    ) -> Result<bool, StoreError> {
+        let row: Option<(i64,)> = sqlx::query_as(
+            "SELECT 1 FROM message WHERE conversation = ? AND seq > ? AND kind = 'retraction' \
+             AND detail ->> 'target' = ? LIMIT 1",
+        )
+        .bind(conversation.0)
+        .bind(to_sql(seq))
+        .bind(to_sql(seq))
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(row.is_some())
+    }
+
+    /// The event with this number among all.
+    pub async fn event(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let sql = format!(
+            "SELECT {EVENT_COLUMNS} FROM message m WHERE m.id = ? AND m.conversation IS NOT NULL"
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(id.0)
+            .fetch_optional(self.pool())
+            .await?;
+        row.as_ref().map(event).transpose()
+    }
+
+    /// The greatest number of an event so far.
+    pub async fn last_event(&self) -> Result<EventId, StoreError> {
+        Ok(EventId(self.last_message().await?.0))
+    }
+}
+
+fn conversation(row: &SqliteRow) -> Result<Change, StoreError> {
+    let pair: (Option<&str>, Option<&str>) = (row.try_get("pair_a")?, row.try_get("pair_b")?);
+    let pair = match pair {
+        (Some(a), Some(b)) => Some((rows::address(a)?, rows::address(b)?)),
+        _ => None,
+    };
+    let epoch: i64 = row.try_get("epoch")?;
+    Ok(Change {
+        id: ConversationId(row.try_get("id")?),
+        address: rows::address(row.try_get("address")?)?,
+        kind: row.try_get("kind")?,
+        subject: row.try_get("subject")?,
+        avatar: row.try_get("avatar")?,
+        epoch: u32::try_from(epoch).map_err(|_| StoreError::Corrupt("epoch"))?,
+        created_ms: from_sql(row.try_get("created_ms")?),
+        pair,
+        grown: row.try_get("grown")?,
+        members: Vec::new(),
+    })
+}
+
+fn member(row: &SqliteRow) -> Result<MemberRow, StoreError> {
+    let until: Option<i64> = row.try_get("until")?;
+    Ok(MemberRow {
+        address: rows::address(row.try_get("address")?)?,
+        joined: from_sql(row.try_get("joined")?),
+        horizon: from_sql(row.try_get("horizon")?),
+        until: until.map(from_sql),
+        role: row.try_get("role")?,
+    })
+}
+
+fn watermark(row: &SqliteRow) -> Result<Watermark, StoreError> {
+    Ok(Watermark {
+        conversation: ConversationId(row.try_get("conversation")?),
+        address: rows::address(row.try_get("address")?)?,
+        delivered: from_sql(row.try_get("delivered")?),
+        displayed: from_sql(row.try_get("displayed")?),
+    })
+}
+
+fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+    let octets: Vec<u8> = row.try_get("body")?;
+    let epoch: i64 = row.try_get("epoch")?;
+    Ok(Event {
+        id: EventId(row.try_get("id")?),
+        conversation: ConversationId(row.try_get("conversation")?),
+        seq: from_sql(row.try_get("seq")?),
+        epoch: u32::try_from(epoch).map_err(|_| StoreError::Corrupt("epoch"))?,
+        author: rows::address(row.try_get("author")?)?,
+        at_ms: from_sql(row.try_get("received_ms")?),
+        body: body::decode(
+            row.try_get("kind")?,
+            row.try_get("detail")?,
+            row.try_get("content_type")?,
+            row.try_get("headers")?,
+            Bytes::from(octets),
+        )?,
+    })
+}

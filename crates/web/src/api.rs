@@ -1,0 +1,154 @@
+//! The JSON API of conversations.
+//!
+//! *Invariant*: every call is somebody's, by an access token; a conversation that is not theirs is
+//! answered as one that is not.
+
+mod conversations;
+mod events;
+mod shapes;
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::routing::{get, post};
+use sha2::{Digest, Sha256};
+use sidetone_model::{AddressOfRecord, Origin};
+use sidetone_services::PostError;
+use sidetone_services::conversations::Caller;
+
+use crate::auth;
+use crate::problem::Problem;
+use crate::state::State;
+
+/// The routes under `/api/v1`.
+pub(crate) fn routes() -> axum::Router<State> {
+    axum::Router::new()
+        .route(
+            "/api/v1/conversations",
+            get(conversations::list).post(conversations::begin),
+        )
+        .route(
+            "/api/v1/conversations/{id}",
+            get(conversations::show).patch(conversations::change),
+        )
+        .route(
+            "/api/v1/conversations/{id}/events",
+            get(conversations::events),
+        )
+        .route(
+            "/api/v1/conversations/{id}/messages",
+            post(conversations::say),
+        )
+        .route(
+            "/api/v1/conversations/{id}/messages/{seq}",
+            axum::routing::patch(conversations::edit).delete(conversations::retract),
+        )
+        .route(
+            "/api/v1/conversations/{id}/messages/{seq}/reactions",
+            post(conversations::react),
+        )
+        .route(
+            "/api/v1/conversations/{id}/members",
+            post(conversations::add),
+        )
+        .route(
+            "/api/v1/conversations/{id}/members/{address}",
+            axum::routing::patch(conversations::change_role).delete(conversations::remove),
+        )
+        .route(
+            "/api/v1/conversations/{id}/receipts",
+            post(conversations::receipt),
+        )
+        .route(
+            "/api/v1/conversations/{id}/typing",
+            post(conversations::typing),
+        )
+        .route("/api/v1/events", get(events::upgrade))
+}
+
+/// Who calls, by the access token.
+pub(crate) struct Me(pub(crate) Caller);
+
+impl FromRequestParts<State> for Me {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let claims = auth::bearer(state, &parts.headers).ok_or_else(Problem::unauthorized)?;
+        caller(state, &claims).map(Self)
+    }
+}
+
+/// The account that a token names, while it exists, is the same and is not disabled.
+pub(crate) fn caller(state: &State, claims: &crate::Claims) -> Result<Caller, Problem> {
+    let account = state.web.directory.find(&claims.address);
+    let ours = |account: &sidetone_services::AccountRef| {
+        account.account.0.to_string() == claims.sub && !account.disabled
+    };
+    let account = account.filter(ours).ok_or_else(Problem::unauthorized)?;
+    Ok(Caller {
+        address: account.address,
+        name: claims.name.clone(),
+    })
+}
+
+impl From<PostError> for Problem {
+    fn from(error: PostError) -> Self {
+        match error {
+            PostError::Busy => Problem::unavailable(),
+            PostError::Failed => Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Not stored",
+                "The server could not store this. Its log says why.",
+            ),
+            PostError::Refused(why) => {
+                Problem::said(StatusCode::FORBIDDEN, "Refused", sentence(&why))
+            }
+            PostError::Unknown => Problem::new(
+                StatusCode::NOT_FOUND,
+                "No such conversation",
+                "There is no such conversation, or you are not in it.",
+            ),
+        }
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), chars.as_str())
+}
+
+/// An address that somebody wrote: `ann`, `ann@example.org` or `sip:ann@example.org`. Of ours by
+/// whichever of its names, it is the account's own.
+pub(crate) fn address(state: &State, text: &str) -> Result<AddressOfRecord, Problem> {
+    let bad = || {
+        let detail = format!("{text:?} is no address like ann@example.org.");
+        Problem::said(StatusCode::UNPROCESSABLE_ENTITY, "Bad address", detail)
+    };
+    let address: AddressOfRecord = auth::complete(state, text).parse().map_err(|_| bad())?;
+    let account = state.web.directory.find(address.as_str());
+    match account {
+        Some(account) => Ok(account.address),
+        None => {
+            let detail = format!("Nobody here has the address {address}.");
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Err(Problem::said(status, "Unknown address", detail))
+        }
+    }
+}
+
+/// What a request is recognised by: the caller and the key that it chose, or nothing else.
+pub(crate) fn origin(caller: &Caller, key: Option<&str>) -> Origin {
+    let Some(key) = key.filter(|key| !key.is_empty()) else {
+        return Origin(rand::random());
+    };
+    let mut hash = Sha256::new();
+    hash.update(b"api\0");
+    hash.update(caller.address.as_str());
+    hash.update(b"\0");
+    hash.update(key);
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut origin = [0; 16];
+    origin.copy_from_slice(&digest[..16]);
+    Origin(origin)
+}
