@@ -13,8 +13,12 @@ mod decide;
 mod delivery;
 mod log;
 mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod marks;
 mod participant;
+#[cfg(test)]
+mod property_tests;
 mod ranges;
 mod refusal;
 mod rights;
