@@ -54,7 +54,7 @@ pub enum Disposition {
     Processing(Processing),
 }
 
-/// RFC 5438 §11.1.6.
+/// Whether a message was delivered (RFC 5438 §11.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Delivery {
     /// It was delivered.
@@ -67,7 +67,7 @@ pub enum Delivery {
     Error,
 }
 
-/// RFC 5438 §11.1.8.
+/// Whether a message was shown (RFC 5438 §11.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Display {
     /// It was shown.
@@ -78,7 +78,7 @@ pub enum Display {
     Error,
 }
 
-/// RFC 5438 §11.1.7.
+/// Whether a message was handled on the way (RFC 5438 §11.1.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Processing {
     /// It was handled.
