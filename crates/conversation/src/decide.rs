@@ -5,7 +5,9 @@
 use crate::command::{Authority, Command, Content, Target, TargetKind};
 use crate::refusal::{Refusal, bounds};
 use crate::{Action, Conversation};
-use sidetone_model::{AddressOfRecord, EventBody, FileRef, History, Kind, ParticipantRole};
+use sidetone_model::{
+    AddressOfRecord, EventBody, FileRef, History, Kind, ParticipantRole, TextFormat,
+};
 
 type Decision = Result<[Option<EventBody>; 2], Refusal>;
 
@@ -42,12 +44,7 @@ impl Conversation {
                 format,
             } => {
                 permit(Action::Post)?;
-                self.editable(author, &target)?;
-                one(EventBody::Edit {
-                    target: target.seq,
-                    text: fitting(text)?,
-                    format,
-                })
+                self.edit(author, &target, text, format)
             }
             Command::Retract { target } => self.retract(author, authority, &target),
             Command::AddMember {
@@ -66,14 +63,9 @@ impl Conversation {
                 permit(Action::SetRole(&member, role))?;
                 self.set_role(member, role)
             }
-            Command::SetSubject { subject: new } => {
+            Command::SetSubject { subject } => {
                 permit(Action::Describe)?;
-                let subject = subject(new)?;
-                let same = subject == self.subject();
-                Ok([
-                    (!same).then_some(EventBody::SubjectChanged { subject }),
-                    None,
-                ])
+                self.describe(subject)
             }
             Command::SetAvatar { avatar } => {
                 permit(Action::Describe)?;
@@ -157,15 +149,25 @@ impl Conversation {
         })
     }
 
-    fn editable(&self, author: &AddressOfRecord, target: &Target) -> Result<(), Refusal> {
+    fn edit(
+        &self,
+        author: &AddressOfRecord,
+        target: &Target,
+        text: String,
+        format: TextFormat,
+    ) -> Decision {
         self.standing(author, target)?;
         if target.author != *author {
             return Err(Refusal::NotYours);
         }
-        match target.kind {
-            TargetKind::Text | TargetKind::File => Ok(()),
-            TargetKind::Opaque | TargetKind::Other => Err(Refusal::NotEditable),
+        if target.kind == TargetKind::Opaque {
+            return Err(Refusal::NotEditable);
         }
+        one(EventBody::Edit {
+            target: target.seq,
+            text: fitting(text)?,
+            format,
+        })
     }
 
     fn retract(&self, author: &AddressOfRecord, authority: Authority, target: &Target) -> Decision {
@@ -270,6 +272,15 @@ impl Conversation {
             && !self
                 .present()
                 .any(|(other, p)| other != who && owner(p.role))
+    }
+
+    fn describe(&self, text: String) -> Decision {
+        let subject = subject(text)?;
+        let same = subject == self.subject();
+        Ok([
+            (!same).then_some(EventBody::SubjectChanged { subject }),
+            None,
+        ])
     }
 
     fn set_role(&self, member: AddressOfRecord, role: ParticipantRole) -> Decision {

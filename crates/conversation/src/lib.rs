@@ -9,15 +9,25 @@
 #![warn(missing_docs)]
 
 mod command;
+#[cfg(test)]
+mod content_tests;
 mod decide;
 mod delivery;
 mod log;
 mod machine;
 mod marks;
+#[cfg(test)]
+mod member_tests;
 mod participant;
+#[cfg(test)]
+mod property_tests;
 mod ranges;
+#[cfg(test)]
+mod receipt_tests;
 mod refusal;
 mod rights;
+#[cfg(test)]
+mod staging;
 
 pub use command::{Authority, Command, Content, Input, Output, Target, TargetKind};
 pub use delivery::Delivery;

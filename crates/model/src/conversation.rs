@@ -17,7 +17,7 @@ pub enum Kind {
     Managed,
 }
 
-/// A participant's role in a conversation (RFC 4353 §2), the weakest first.
+/// A participant's role in a conversation, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ParticipantRole {
     /// Posts, and nothing more.

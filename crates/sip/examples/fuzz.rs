@@ -28,10 +28,11 @@ thread_local! {
 
 fn run(name: &str, check: fn(&[u8]), inputs: u64, seed: u64) {
     let seeds = seeds::seeds(Path::new(env!("CARGO_MANIFEST_DIR")), name);
+    let pieces = mutate::pieces(name);
     let mut random = mutate::Random(seed);
     let start = Instant::now();
     for _ in 0..inputs {
-        let octets = mutate::mutant(&mut random, &seeds);
+        let octets = mutate::mutant(&mut random, &seeds, pieces);
         INPUT.with_borrow_mut(|input| input.clone_from(&octets));
         check(&octets);
     }

@@ -7,16 +7,17 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use sidetone_sip::{
-    Contact, Credentials, Dialog, Edit, Frame, Framer, Framing, HeaderName, Limits, Message,
-    NameAddr, NonceKey, NonceState, Params, ResponseBuilder, TokenKey, Uri, Via, digest,
-    escape_user, gruu, stun, unescape, validate,
+    Contact, Cpim, Credentials, Dialog, Edit, Frame, Framer, Framing, HeaderName, Imdn,
+    IsComposing, Limits, Message, NameAddr, NonceKey, NonceState, Params, ResponseBuilder,
+    TokenKey, Uri, Via, cpim as message_cpim, digest, escape_user, gruu, imdn, stun, timestamp,
+    unescape, validate,
 };
 
 /// What takes any octets and returns.
 type Check = fn(&[u8]);
 
 /// The parsers by name.
-pub(crate) const TARGETS: [(&str, Check); 10] = [
+pub(crate) const TARGETS: [(&str, Check); 13] = [
     ("message", message),
     ("edit", edit),
     ("framer", framer),
@@ -27,6 +28,9 @@ pub(crate) const TARGETS: [(&str, Check); 10] = [
     ("credentials", credentials),
     ("stun", stun_request),
     ("token", token),
+    ("cpim", cpim),
+    ("imdn", imdn_notification),
+    ("iscomposing", is_composing),
 ];
 
 fn source() -> SocketAddr {
@@ -396,5 +400,57 @@ pub(crate) fn token(octets: &[u8]) {
     let nonces = NonceKey::new([1; 32]);
     if nonces.check(text, 1_000_000, 0) != NonceState::Forged {
         assert!(is_in_canon(text), "{text}");
+    }
+}
+
+/// What is read is written and read again as it was, and its content is the end of the input.
+pub(crate) fn cpim(octets: &[u8]) {
+    let Ok(message) = Cpim::parse(Bytes::copy_from_slice(octets)) else {
+        return;
+    };
+    assert!(octets.ends_with(message.content()));
+    let _ = (message.from(), message.sent_ms(), message.subject());
+    let _ = (message.to().count(), message.cc().count());
+    let asks = imdn::Wanted::of(&message);
+    assert_eq!(imdn::Wanted::parse(&asks.write()), asks);
+    let required = message.required();
+    // Each namespace takes a line when it is written: the head may then be too long to be read again.
+    if message.headers().len() + required.len() > 30 {
+        return;
+    }
+    let again = Cpim::parse(message.write());
+    assert_eq!(again.as_ref(), Ok(&message));
+    for header in message.headers() {
+        let quoted = Cpim::new("text/plain", Bytes::new())
+            .and_then(|new| new.with_header(message_cpim::NAMESPACE, "Subject", &header.text()))
+            .and_then(|new| Cpim::parse(new.write()))
+            .expect("any text is a subject");
+        assert_eq!(quoted.headers().len(), 1);
+        assert_eq!(quoted.content_headers().len(), 1);
+    }
+}
+
+/// What is read is written and read again as it was.
+pub(crate) fn imdn_notification(octets: &[u8]) {
+    if let Ok(notification) = Imdn::parse(octets) {
+        let again = Imdn::parse(notification.write().as_bytes());
+        assert_eq!(again, Ok(notification));
+    }
+    if let Ok(text) = std::str::from_utf8(octets) {
+        let wanted = imdn::Wanted::parse(text);
+        assert_eq!(imdn::Wanted::parse(&wanted.write()), wanted);
+    }
+}
+
+/// What is read is written and read again as it was, and nobody writes for ever.
+pub(crate) fn is_composing(octets: &[u8]) {
+    if let Ok(indication) = IsComposing::parse(octets) {
+        let again = IsComposing::parse(indication.write().as_bytes());
+        let holds = indication.holds_for_seconds();
+        assert!(holds.is_none_or(|seconds| (1..=3_600).contains(&seconds)));
+        assert_eq!(again, Ok(indication));
+    }
+    if let Some(at_ms) = std::str::from_utf8(octets).ok().and_then(timestamp::parse) {
+        assert_eq!(timestamp::parse(&timestamp::write(at_ms)), Some(at_ms));
     }
 }

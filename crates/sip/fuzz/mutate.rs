@@ -94,23 +94,63 @@ const PIECES: [&[u8]; 64] = [
     b"18446744073709551616",
 ];
 
+/// What separates and what surprises in CPIM and XML.
+const BODY_PIECES: [&[u8]; 28] = [
+    b"\r\n",
+    b"\n",
+    b"\r\n\r\n",
+    b"\r\n ",
+    b" ",
+    b":",
+    b";",
+    b"=",
+    b"\"",
+    b"\\",
+    b"\0",
+    b"\xff",
+    b"NS: x <urn:y>\r\n",
+    b"NS: <urn:z>\r\n",
+    b"Require: x.A,B\r\n",
+    b"imdn.Message-ID: ",
+    b"\\u0000",
+    b"\\ud83d",
+    b";lang=\"",
+    b"xmlns=\"urn:ietf:params:xml:ns:imdn\"",
+    b"<state>active</state>",
+    b"</",
+    b"/>",
+    b"<a>",
+    b"<!DOCTYPE a [<!ENTITY b \"c\">]>",
+    b"&b;",
+    b"&#0;",
+    b"<![CDATA[",
+];
+
+/// What is put into the inputs of a target.
+pub(crate) fn pieces(target: &str) -> &'static [&'static [u8]] {
+    match target {
+        "cpim" | "imdn" | "iscomposing" => &BODY_PIECES,
+        _ => &PIECES,
+    }
+}
+
 /// A mutant of one of the seeds: one to eight changes.
-pub(crate) fn mutant(random: &mut Random, seeds: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn mutant(random: &mut Random, seeds: &[Vec<u8>], pieces: &[&[u8]]) -> Vec<u8> {
     let mut octets = seeds[random.below(seeds.len())].clone();
     for _ in 0..=random.below(8) {
         let other = &seeds[random.below(seeds.len())];
-        mutate(random, &mut octets, other);
+        mutate(random, &mut octets, other, pieces);
     }
     octets
 }
 
-fn mutate(random: &mut Random, octets: &mut Vec<u8>, other: &[u8]) {
+fn mutate(random: &mut Random, octets: &mut Vec<u8>, other: &[u8], pieces: &[&[u8]]) {
     let at = random.below(octets.len() + 1);
     match random.below(10) {
         0 => flip(random, octets),
-        1 => drop(octets.splice(at..at, PIECES[random.below(PIECES.len())].iter().copied())),
+        1 => drop(octets.splice(at..at, pieces[random.below(pieces.len())].iter().copied())),
         2 => {
-            let piece = PIECES[random.below(PIECES.len())];
+            let piece = pieces[random.below(pieces.len())];
             let end = (at + piece.len()).min(octets.len());
             drop(octets.splice(at..end, piece.iter().copied()));
         }

@@ -35,6 +35,9 @@ pub(crate) fn seeds(crate_root: &Path, target: &str) -> Vec<Vec<u8>> {
             b"\x00\x01\x00\x0c\x21\x12\xa4\x42abcdefghijkl\x80\x22\x00\x05hello\x00\x00\x00".to_vec(),
         ],
         "token" => tokens(),
+        "cpim" => bodies(&CPIM),
+        "imdn" => bodies(&IMDN),
+        "iscomposing" => bodies(&IS_COMPOSING),
         _ => vec![Vec::new()],
     }
 }
@@ -89,3 +92,27 @@ fn header(line: &str, names: &[&str]) -> Option<String> {
         .contains(&name.trim().to_ascii_lowercase().as_str())
         .then(|| value.trim().to_owned())
 }
+
+fn bodies(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+const CPIM: [&str; 4] = [
+    "From: \"Ann \\\"A\\\"\" <sip:ann@example.net>\r\nTo: Bo <sip:bo@example.net>\r\ncc: <sip:c@example.net>\r\nDateTime: 2026-11-22T12:20:13.5+01:00\r\nSubject:;lang=no Te\\u0020n\u{e5}\r\nNS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: 7f3a\r\nimdn.Disposition-Notification: positive-delivery, display\r\n\r\nContent-Type: text/plain;\r\n charset=utf-8\r\nContent-Length: 5\r\n\r\nhello",
+    "From: <sip:a@b>\nNS: <urn:example:x>\nWind:;a=\"b c\";d=e north\nNS: y <urn:example:y>\ny.Z: \\ud83d\\udc4d\nRequire: y.Z,Wind\n\n\n\0\u{ff}",
+    "To: sip:bo@example.net\r\nx.Y: 1\r\n\r\nContent-Type: message/imdn+xml\r\nContent-Disposition: notification\r\n\r\n<imdn/>",
+    "A: \\n\r\n\r\n\r\n",
+];
+
+const IMDN: [&str; 3] = [
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<imdn xmlns=\"urn:ietf:params:xml:ns:imdn\">\r\n<message-id>7f3a</message-id>\r\n<datetime>2026-11-22T11:20:13Z</datetime>\r\n<recipient-uri>sip:bo@example.net</recipient-uri>\r\n<delivery-notification><status><delivered/></status></delivery-notification>\r\n</imdn>",
+    "<i:imdn xmlns:i=\"urn:ietf:params:xml:ns:imdn\"><i:message-id>a&amp;b&#13;</i:message-id><i:datetime/><i:subject><![CDATA[<x>]]>&#x1F44D;</i:subject><!-- c --><i:display-notification><i:status><i:displayed/></i:status></i:display-notification></i:imdn>",
+    "<imdn><message-id>1</message-id><processing-notification><status><stored/></status></processing-notification></imdn>",
+];
+
+const IS_COMPOSING: [&str; 4] = [
+    "<?xml version=\"1.0\"?><isComposing xmlns=\"urn:ietf:params:xml:ns:im-iscomposing\"><state>active</state><contenttype>text/plain</contenttype><lastactive>2026-11-22T11:20:13Z</lastactive><refresh>90</refresh></isComposing>",
+    "<c:isComposing xmlns:c=\"urn:ietf:params:xml:ns:im-iscomposing\" xmlns:x=\"urn:x\"><c:state> idle </c:state><x:a b=\"&lt;\"/></c:isComposing>",
+    "2026-11-22T12:20:13.987654321+01:00",
+    "1970-01-01t00:00:00z",
+];

@@ -7,6 +7,7 @@
 
 mod base64url;
 pub mod build;
+pub mod cpim;
 pub mod dialog;
 pub mod digest;
 pub mod edit;
@@ -16,6 +17,8 @@ pub mod flow;
 mod grammar;
 pub mod gruu;
 pub mod header;
+pub mod imdn;
+pub mod iscomposing;
 pub mod limits;
 pub mod message;
 pub mod method;
@@ -29,14 +32,17 @@ pub mod slab;
 pub mod stream;
 pub mod stun;
 pub mod timer;
+pub mod timestamp;
 pub mod token;
 mod transaction;
 pub mod uri;
 pub mod usage;
 pub mod validate;
 pub mod via;
+mod xml;
 
 pub use build::{RequestBuilder, ResponseBuilder};
+pub use cpim::{Cpim, Mailbox};
 pub use dialog::{Dialog, DialogRequest};
 pub use digest::{Algorithm, Credentials, Ha1, MalformedCredentials, Qop};
 pub use edit::Edit;
@@ -46,6 +52,8 @@ pub use endpoint::{
 pub use flow::{Flow, Transport};
 pub use gruu::TempGruu;
 pub use header::HeaderName;
+pub use imdn::Imdn;
+pub use iscomposing::IsComposing;
 pub use limits::Limits;
 pub use message::{CSeq, Field, Framing, Message, Rejected};
 pub use method::Method;

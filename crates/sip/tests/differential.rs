@@ -190,7 +190,11 @@ fn both_read_the_same() {
     assert!(seeds.len() > 10, "seeds that both accept: {}", seeds.len());
     let mut random = mutate::Random(11);
     for _ in 0..30_000 {
-        tally.add(&mutate::mutant(&mut random, &seeds));
+        tally.add(&mutate::mutant(
+            &mut random,
+            &seeds,
+            mutate::pieces("message"),
+        ));
     }
     std::panic::set_hook(quiet);
     let Tally {

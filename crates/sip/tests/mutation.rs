@@ -27,7 +27,7 @@ fn every_parser_holds() {
         }
         let mut random = mutate::Random(7);
         for _ in 0..INPUTS {
-            check(&mutate::mutant(&mut random, &seeds));
+            check(&mutate::mutant(&mut random, &seeds, mutate::pieces(name)));
         }
     }
 }
