@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -73,6 +73,7 @@ impl World {
             admission: Arc::new(Admission::new(100, per_source)),
             patience,
             counts: Counts::default(),
+            subscriptions: Mutex::default(),
         };
         Self {
             engine: bound.run(supplies, &ShardSettings::default(), 42),
@@ -134,6 +135,8 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         stored_before: Default::default(),
         waiting: Waiting::default(),
         watched: Arc::default(),
+        outbox: Arc::default(),
+        board: sidetone_services::Board::default(),
         counters: Counters::default(),
     }
 }

@@ -8,11 +8,15 @@ mod account;
 mod address;
 mod binding;
 mod message;
+mod presence;
 
 pub use account::{Account, Device, Role, UnknownRole};
 pub use address::{AddressError, AddressOfRecord};
 pub use binding::Binding;
 pub use message::{NewMessage, Origin, StoredMessage};
+pub use presence::{
+    Availability, PersonPresence, Publication, SavedSubscription, SetPresence, UnknownAvailability,
+};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -22,12 +22,13 @@ use sidetone_engine::shared::{self, Counters, Waiting};
 use sidetone_engine::{
     Admission, Bound, Counts, Listen, Patience, Plan, Services, ShardSettings, Supplies,
 };
-use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin, SavedSubscription};
+use sidetone_services::presence::SavedPresence;
 use sidetone_services::{
-    Authenticator, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy,
+    Authenticator, Board, Directory, LimitPolicy, Limiter, Location, Networks, Rate, RegisterPolicy,
 };
 use sidetone_sip::{Limits, TokenKey, Transport};
-use sidetone_store::{DataLock, Store, StoreError, Writer, WriterOptions};
+use sidetone_store::{ContactState, DataLock, Store, StoreError, Writer, WriterOptions};
 use sidetone_transport::dns::{Abilities, Resolver};
 use sidetone_transport::tls::{ClientTls, ServerTls};
 use signals::Signals;
@@ -83,7 +84,8 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let services = Arc::new(services(config, &store, &advertised, &listeners).await?);
     let follower = Follower::start(store.clone(), Arc::clone(&services)).await?;
     let waiting = restore(&store, &services).await?;
-    let supplies = supplies(config, &services, &writer, &tls, &listeners)?;
+    let subscriptions = restore_events(&store, &services).await?;
+    let supplies = supplies(config, &services, &writer, &tls, &listeners, subscriptions)?;
     let settings = ShardSettings {
         limits: limits(config),
         ..ShardSettings::default()
@@ -232,6 +234,8 @@ async fn services(
         stored_before: stored_before(store).await?,
         waiting: Waiting::default(),
         watched: Arc::default(),
+        outbox: Arc::default(),
+        board: Board::default(),
         counters: Counters::default(),
     })
 }
@@ -306,12 +310,33 @@ async fn restore(store: &Store, services: &Services) -> Result<Vec<DeviceId>, Fa
         .collect())
 }
 
+/// Presence of an earlier run, and who watched.
+async fn restore_events(
+    store: &Store,
+    services: &Services,
+) -> Result<Vec<SavedSubscription>, Failure> {
+    let now_ms = crate::cli::now_ms();
+    services.board.restore(SavedPresence {
+        set: store.presence_set(now_ms).await?,
+        published: store.publications(now_ms).await?,
+        blocked: store.blocks().await?,
+        approved: store.contacts(ContactState::Approved).await?,
+    });
+    let subscriptions = store.subscriptions(now_ms).await?;
+    tracing::info!(
+        subscriptions = subscriptions.len(),
+        "subscriptions restored"
+    );
+    Ok(subscriptions)
+}
+
 fn supplies(
     config: &Config,
     services: &Arc<Services>,
     writer: &Writer,
     tls: &ServerTls,
     listeners: &[Listen],
+    subscriptions: Vec<SavedSubscription>,
 ) -> Result<Supplies, Failure> {
     let control = tokio::runtime::Handle::current();
     let has = |test: &dyn Fn(&Listen) -> bool| listeners.iter().any(test);
@@ -338,6 +363,7 @@ fn supplies(
         )),
         patience: Patience::default(),
         counts: Counts::default(),
+        subscriptions: subscriptions.into(),
     })
 }
 
@@ -353,6 +379,7 @@ fn begin_tasks(
     let mut tasks = vec![
         tokio::spawn(control::serve(socket, Arc::clone(running))),
         tokio::spawn(chores::run(Arc::clone(running))),
+        tokio::spawn(chores::keep_events(Arc::clone(running))),
     ];
     if config.https.certificate == Certificate::Acme {
         let renewal = Renewal::new(config, data, Arc::clone(&running.tls));
@@ -415,6 +442,7 @@ async fn stop(
     {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    chores::write_events(&running.services, &running.store).await;
     Ok(running.writer.close().await?)
 }
 

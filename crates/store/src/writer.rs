@@ -14,7 +14,9 @@ mod trouble;
 
 use crate::{Store, StoreError};
 use group::Task;
-use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_model::{
+    AccountId, AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage,
+};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -197,6 +199,18 @@ impl Writer {
     ) -> Result<Vec<StoredMessage>, StoreError> {
         self.flush().await?;
         self.store.pending(device, after, limit).await
+    }
+
+    /// Messages that no device of the account has taken, and those that some device still waits for, with every
+    /// mark handed in before counted.
+    pub async fn waiting_counts(&self, account: AccountId) -> Result<(u64, u64), StoreError> {
+        self.flush().await?;
+        self.store.waiting_counts(account).await
+    }
+
+    /// The store that it writes to.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Counts since the start.

@@ -52,7 +52,8 @@ impl Shard {
             None => return false,
             Some(Step::Load { device, after }) => self.want(Want::Pending { device, after }),
             Some(Step::Delivered { device, message }) => {
-                self.want(Want::Delivered { device, message })
+                self.want(Want::Delivered { device, message });
+                self.message_taken(device);
             }
             Some(Step::Emptied { device }) => self.services.waiting.remove(device),
             Some(Step::Send {

@@ -132,6 +132,7 @@ impl Shard {
         self.endpoint
             .respond(now.instant, unstored.server, status, answer);
         let account = unstored.message.account;
+        self.count_messages(account, &unstored.message.to);
         let message = Arc::new(StoredMessage {
             id,
             from: unstored.message.from,
