@@ -89,6 +89,8 @@ fn a_third_person_sees_from_where_the_adder_chose() {
         .next()
         .expect("a user");
     let mut news = chen.events(None);
+    let to_ann_alone = bob.message("ann", "not for chen").status();
+    assert_eq!(to_ann_alone, Some(403), "a third would read it");
     assert!(taken(bob.message(user, "four").status()));
     assert_eq!(news.event("text")["text"], "four");
     // Who has left sees no more.

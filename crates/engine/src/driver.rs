@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use sidetone_model::{AddressOfRecord, DeviceId, MessageId, NewMessage};
+use sidetone_model::{AccountId, AddressOfRecord, DeviceId, MessageId, NewMessage};
 use sidetone_services::{Outcome, PostError};
 use sidetone_sip::endpoint::{ClientId, Transmit};
 use sidetone_sip::flow::{Flow, Transport};
@@ -412,13 +412,20 @@ impl Driver {
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
             Want::Close { connection } => self.close(connection),
             Want::Wake { device, news } => self.wake(device, news),
-            Want::TellChanged { address, removal } => {
+            Want::TellChanged { address, change } => {
                 for other in self.others() {
                     let address = address.clone();
-                    let note = Note::RegistrationChanged { address, removal };
+                    let note = Note::Changed { address, change };
                     self.inbox(other).tell(Mail::Note(note));
                 }
             }
+            Want::TellBack { device, flow } => {
+                for other in self.others() {
+                    let note = Note::DeviceBack { device, flow };
+                    self.inbox(other).tell(Mail::Note(note));
+                }
+            }
+            Want::Count { account, address } => self.count_messages(account, address),
         }
     }
 
@@ -484,6 +491,23 @@ impl Driver {
         self.supplies.control.spawn(async move {
             let messages = supplies.pending(device, after, PAGE).await;
             inbox.tell(Mail::Note(Note::Pending { device, messages }));
+        });
+    }
+
+    fn count_messages(&self, account: AccountId, address: AddressOfRecord) {
+        let inbox = self.inbox(self.index).clone();
+        let supplies = Arc::clone(&self.supplies);
+        self.supplies.control.spawn(async move {
+            let counts = supplies.writer.waiting_counts(account).await;
+            let counts = counts.inspect_err(
+                |error| tracing::warn!(%address, %error, "waiting messages could not be counted"),
+            );
+            let note = Note::Counted {
+                account,
+                address,
+                counts: counts.ok(),
+            };
+            inbox.tell(Mail::Note(note));
         });
     }
 

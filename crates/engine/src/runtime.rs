@@ -17,11 +17,14 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use rustls::ServerConfig;
-use sidetone_model::{AddressOfRecord, DeviceId, MessageId, StoredMessage};
-use sidetone_services::{Conversations, Posted, Removal};
+use sidetone_model::{
+    AccountId, AddressOfRecord, DeviceId, MessageId, SavedSubscription, SetPresence, StoredMessage,
+};
+use sidetone_services::presence::PolicyChange;
+use sidetone_services::{Change, Conversations, Posted, Removal};
 use sidetone_sip::flow::Transport;
 use sidetone_sip::{Limits, Termination};
-use sidetone_store::Writer;
+use sidetone_store::{StoreError, Writer};
 use sidetone_transport::dns::Resolver;
 use sidetone_transport::stream::{Listener, ListenerOptions};
 use sidetone_transport::tls::ClientTls;
@@ -100,6 +103,8 @@ pub struct Supplies {
     pub patience: Patience,
     /// What the shell counts.
     pub counts: Counts,
+    /// Subscriptions of an earlier run, until their shards take them over.
+    pub subscriptions: Mutex<Vec<SavedSubscription>>,
 }
 
 /// What the shell counts.
@@ -149,6 +154,19 @@ pub struct Figures {
 }
 
 impl Supplies {
+    fn saved_by_shard(&self, owners: &Owners) -> Vec<Vec<SavedSubscription>> {
+        let mut shards: Vec<Vec<SavedSubscription>> = Vec::new();
+        shards.resize_with(usize::from(owners.shards()), Vec::new);
+        let mut all = self
+            .subscriptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for saved in all.drain(..) {
+            shards[usize::from(owners.of_call_id(&saved.call_id))].push(saved);
+        }
+        shards
+    }
+
     /// A page of what a device has not got; `None` after several failures.
     pub(crate) async fn pending(
         &self,
@@ -181,6 +199,7 @@ struct Start {
     supplies: Arc<Supplies>,
     settings: ShardSettings,
     seed: u128,
+    saved: Vec<SavedSubscription>,
     owners: Owners,
     numbers: Arc<[Numbers]>,
     inboxes: Arc<[Inbox]>,
@@ -242,6 +261,7 @@ impl Bound {
             .collect();
         let (inboxes, outlets): (Vec<_>, Vec<_>) = (0..count).map(|_| Inbox::new()).unzip();
         let inboxes: Arc<[Inbox]> = inboxes.into();
+        let mut saved = supplies.saved_by_shard(&owners).into_iter();
         let supplies = Arc::new(supplies);
         let reach = Arc::<Reach>::default();
         let mut threads = Vec::new();
@@ -250,6 +270,7 @@ impl Bound {
                 supplies: Arc::clone(&supplies),
                 settings: settings.clone(),
                 seed,
+                saved: saved.next().unwrap_or_default(),
                 owners: owners.clone(),
                 numbers: Arc::clone(&numbers),
                 inboxes: Arc::clone(&inboxes),
@@ -320,14 +341,78 @@ impl Engine {
         self.tell_all(|| Note::DeviceGone { device });
     }
 
-    /// Bindings of the address were ended by us.
-    pub fn registration_rejected(&self, address: &AddressOfRecord) {
-        if self.supplies.services.watched.contains(address) {
-            self.tell_all(|| Note::RegistrationChanged {
+    /// Something of an address was changed outside of the shards: whoever watches is told.
+    pub fn changed(&self, address: &AddressOfRecord, change: Change) {
+        let services = &self.supplies.services;
+        services.board.announce(address);
+        if services.watched.contains(address) {
+            self.tell_all(|| Note::Changed {
                 address: address.clone(),
-                removal: Removal::Rejected,
+                change,
             });
         }
+    }
+
+    /// What a person says of itself from now on. It is on disk before anybody is told; an empty one takes it back.
+    ///
+    /// # Errors
+    /// Where the store could not take it: nothing has changed then. An account that is not known is no error, and
+    /// nothing happens.
+    pub async fn set_presence(
+        &self,
+        account: AccountId,
+        set: SetPresence,
+    ) -> Result<(), StoreError> {
+        let services = &self.supplies.services;
+        let Some(address) = services.address_of(account) else {
+            return Ok(());
+        };
+        let store = self.supplies.writer.store();
+        store.set_presence(account, &set).await?;
+        services.board.set(&address, set);
+        self.changed(&address, Change::Presence);
+        Ok(())
+    }
+
+    /// How many sessions of the API a person has open.
+    pub fn sessions(&self, address: &AddressOfRecord, open: u32) {
+        if self.supplies.services.board.sessions(address, open) {
+            self.changed(address, Change::Presence);
+        }
+    }
+
+    /// Changes who may see the state of an account; `false`: there is no room for another one, or no such account.
+    ///
+    /// # Errors
+    /// Where the store could not take it: nothing has changed then.
+    pub async fn permit(
+        &self,
+        account: AccountId,
+        watcher: &AddressOfRecord,
+        change: PolicyChange,
+    ) -> Result<bool, StoreError> {
+        let services = &self.supplies.services;
+        let Some(address) = services.address_of(account) else {
+            return Ok(false);
+        };
+        if !services.board.has_room(&address, watcher, change) {
+            return Ok(false);
+        }
+        let store = self.supplies.writer.store();
+        match change {
+            PolicyChange::Block => store.block(account, watcher).await?,
+            PolicyChange::Unblock => store.unblock(account, watcher).await?,
+            PolicyChange::Approve => store.approve_contact(account, watcher).await?,
+            PolicyChange::Revoke => store.revoke_contact(account, watcher).await?,
+        }
+        let done = services.board.permit(&address, watcher, change);
+        self.changed(&address, Change::Policy);
+        Ok(done)
+    }
+
+    /// Bindings of the address were ended by us.
+    pub fn registration_rejected(&self, address: &AddressOfRecord) {
+        self.changed(address, Change::Bindings(Removal::Rejected));
     }
 
     /// The address was removed, or may not be used any more.
@@ -513,12 +598,13 @@ async fn run(index: u16, sockets: Sockets, start: Start) {
         };
         ports.push(port);
     }
-    let shard = Shard::new(
+    let mut shard = Shard::new(
         start.settings,
         Arc::clone(&start.supplies.services),
         index,
         start.seed,
     );
+    shard.restore(Now::read(), start.saved);
     let outlet = Rc::new(RefCell::new(start.outlet));
     let shared = Shared {
         addresses: sockets.addresses,

@@ -6,10 +6,11 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sidetone_model::{AddressOfRecord, DeviceId, Origin};
+use sidetone_model::{AddressOfRecord, DeviceId, Origin, PersonPresence};
+use sidetone_services::presence::{Reachable, ReachableList};
 use sidetone_services::{
-    Authenticator, Directory, Domains, Groups, Limiter, Location, Networks, RegisterPolicy,
-    WatchList,
+    Authenticator, Board, Directory, Domains, Groups, Limiter, Location, Networks, Outbox,
+    RegisterPolicy, WatchList,
 };
 use sidetone_sip::TokenKey;
 use sidetone_sip::proxy::Locals;
@@ -52,8 +53,12 @@ pub struct Services {
     pub waiting: Waiting,
     /// Addresses of conversations.
     pub groups: Arc<Groups>,
-    /// Addresses whose registrations somebody watches.
+    /// Addresses whose state somebody watches.
     pub watched: Arc<WatchList>,
+    /// Subscriptions that are to be written.
+    pub outbox: Arc<Outbox>,
+    /// What is known of every person.
+    pub board: Board,
     /// What was counted.
     pub counters: Counters,
 }
@@ -63,6 +68,35 @@ impl Services {
     #[must_use]
     pub fn address_of(&self, account: sidetone_model::AccountId) -> Option<AddressOfRecord> {
         self.directory.account(account).map(|found| found.address)
+    }
+
+    /// The devices of an address that a call would ring now.
+    #[must_use]
+    pub fn reachable(&self, address: &AddressOfRecord, now_ms: u64) -> ReachableList {
+        let mut devices = ReachableList::new();
+        for target in &self.location.lookup(address, now_ms) {
+            let until_ms = target.expires_at_ms;
+            match devices.iter_mut().find(|one| one.device == target.device) {
+                Some(one) => one.until_ms = one.until_ms.max(until_ms),
+                None => devices.extend(self.directory.device(target.device).map(|(_, label)| {
+                    Reachable {
+                        device: target.device,
+                        label,
+                        until_ms,
+                    }
+                })),
+            }
+        }
+        // Not by q and time, which change while nothing does.
+        devices.sort_unstable_by_key(|one| one.device);
+        devices
+    }
+
+    /// The state of a person, as colleagues see it.
+    #[must_use]
+    pub fn presence(&self, address: &AddressOfRecord, now_ms: u64) -> PersonPresence {
+        let devices = self.reachable(address, now_ms);
+        self.board.person(now_ms, address, &devices)
     }
 }
 
@@ -131,6 +165,8 @@ counters! {
     messages_stored,
     /// MESSAGEs that a device took.
     messages_delivered,
+    /// NOTIFYs sent.
+    notifies,
 }
 
 /// A number that only grows.

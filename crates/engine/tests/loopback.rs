@@ -5,7 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -84,6 +84,7 @@ impl World {
             admission: Arc::new(Admission::new(100, per_source)),
             patience,
             counts: Counts::default(),
+            subscriptions: Mutex::default(),
         };
         Self {
             engine: bound.run(supplies, &ShardSettings::default(), 42),
@@ -146,6 +147,8 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         waiting: Waiting::default(),
         groups: Arc::default(),
         watched: Arc::default(),
+        outbox: Arc::default(),
+        board: sidetone_services::Board::default(),
         counters: Counters::default(),
     }
 }

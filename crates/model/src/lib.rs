@@ -9,6 +9,7 @@ mod address;
 mod binding;
 mod conversation;
 mod message;
+mod presence;
 
 pub use account::{Account, Device, Role, UnknownRole};
 pub use address::{AddressError, AddressOfRecord};
@@ -18,6 +19,9 @@ pub use conversation::{
     ParticipantSnapshot, Receipt, ReceiptKind, SeqRange, Stay, TextFormat,
 };
 pub use message::{NewMessage, Origin, Place, StoredMessage};
+pub use presence::{
+    Availability, PersonPresence, Publication, SavedSubscription, SetPresence, UnknownAvailability,
+};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

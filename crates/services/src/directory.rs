@@ -110,6 +110,14 @@ impl Directory {
         inner.account_ref(slot.account)
     }
 
+    /// Whose a device is, and what its owner calls it.
+    pub fn device(&self, id: DeviceId) -> Option<(AccountId, Box<str>)> {
+        let inner = self.read();
+        let slot = inner.devices.get(inner.device_at(id)?)?;
+        let account = inner.accounts.get(slot.account)?;
+        Some((account.id, slot.label.clone()))
+    }
+
     /// Accounts, devices and addresses held.
     pub fn counts(&self) -> DirectoryCounts {
         let inner = self.read();
@@ -161,6 +169,7 @@ struct AddressSlot {
 struct DeviceSlot {
     id: DeviceId,
     user: Box<str>,
+    label: Box<str>,
     account: u32,
     /// Next device of the account.
     next: u32,
@@ -450,6 +459,7 @@ impl Inner {
         let at = self.devices.insert(DeviceSlot {
             id,
             user: device.sip_user.into(),
+            label: device.label.into(),
             account,
             next,
             realm,

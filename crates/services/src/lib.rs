@@ -10,22 +10,26 @@ pub mod conversations;
 pub mod delivery;
 pub mod directory;
 pub mod domains;
+pub mod events;
 pub mod limits;
 pub mod location;
 pub mod offer;
-pub mod reg_event;
+pub mod presence;
 pub mod registrar;
+mod xml;
 
 pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
 pub use conversations::{Conversations, Groups, Outcome, Post, PostError, Posted};
 pub use delivery::{Deliveries, DeliveryLimits, Step};
 pub use directory::{AccountRef, DeviceCredentials, Directory, DirectoryCounts};
 pub use domains::{Domains, any_address};
+pub use events::{
+    Change, EventAnswer, EventLimits, Events, Notify, Outbox, Package, Removal, Source, View,
+    WatchList, Watcher,
+};
 pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
 pub use location::{Location, Target, Targets, flow_text, parse_flow_text};
 pub use offer::Offer;
-pub use reg_event::{
-    Notify, RegEventLimits, RegEvents, Removal, SubscribeAnswer, WatchList, Watcher,
-};
+pub use presence::Board;
 pub use registrar::{RegisterContext, RegisterError, RegisterPolicy, Registered, register};
 pub use sidetone_conversation::{Command, Content, Target as MessageTarget};

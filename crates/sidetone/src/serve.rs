@@ -22,13 +22,14 @@ use sidetone_engine::shared::{self, Counters, Waiting};
 use sidetone_engine::{
     Admission, Bound, Counts, Listen, Patience, Plan, Services, ShardSettings, Supplies,
 };
-use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin, SavedSubscription};
+use sidetone_services::presence::SavedPresence;
 use sidetone_services::{
-    Authenticator, Conversations, Directory, LimitPolicy, Limiter, Location, Networks, Rate,
+    Authenticator, Board, Conversations, Directory, LimitPolicy, Limiter, Location, Networks, Rate,
     RegisterPolicy,
 };
 use sidetone_sip::{Limits, TokenKey, Transport};
-use sidetone_store::{DataLock, Store, StoreError, Writer, WriterOptions};
+use sidetone_store::{ContactState, DataLock, Store, StoreError, Writer, WriterOptions};
 use sidetone_transport::dns::{Abilities, Resolver};
 use sidetone_transport::tls::{ClientTls, ServerTls};
 use signals::Signals;
@@ -85,7 +86,16 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let follower = Follower::start(store.clone(), Arc::clone(&services)).await?;
     let waiting = restore(&store, &services).await?;
     let conversations = conversations(&store, &writer, &services).await?;
-    let supplies = supplies(config, &services, &writer, &conversations, &tls, &listeners)?;
+    let subscriptions = restore_events(&store, &services).await?;
+    let supplies = supplies(
+        config,
+        &services,
+        &writer,
+        &conversations,
+        &tls,
+        &listeners,
+        subscriptions,
+    )?;
     let settings = ShardSettings {
         limits: limits(config),
         ..ShardSettings::default()
@@ -243,6 +253,8 @@ async fn services(
         waiting: Waiting::default(),
         groups: Arc::default(),
         watched: Arc::default(),
+        outbox: Arc::default(),
+        board: Board::default(),
         counters: Counters::default(),
     })
 }
@@ -331,6 +343,26 @@ async fn restore(store: &Store, services: &Services) -> Result<Vec<DeviceId>, Fa
         .collect())
 }
 
+/// Presence of an earlier run, and who watched.
+async fn restore_events(
+    store: &Store,
+    services: &Services,
+) -> Result<Vec<SavedSubscription>, Failure> {
+    let now_ms = crate::cli::now_ms();
+    services.board.restore(SavedPresence {
+        set: store.presence_set(now_ms).await?,
+        published: store.publications(now_ms).await?,
+        blocked: store.blocks().await?,
+        approved: store.contacts(ContactState::Approved).await?,
+    });
+    let subscriptions = store.subscriptions(now_ms).await?;
+    tracing::info!(
+        subscriptions = subscriptions.len(),
+        "subscriptions restored"
+    );
+    Ok(subscriptions)
+}
+
 fn supplies(
     config: &Config,
     services: &Arc<Services>,
@@ -338,6 +370,7 @@ fn supplies(
     conversations: &Arc<Conversations>,
     tls: &ServerTls,
     listeners: &[Listen],
+    subscriptions: Vec<SavedSubscription>,
 ) -> Result<Supplies, Failure> {
     let control = tokio::runtime::Handle::current();
     let has = |test: &dyn Fn(&Listen) -> bool| listeners.iter().any(test);
@@ -365,6 +398,7 @@ fn supplies(
         )),
         patience: Patience::default(),
         counts: Counts::default(),
+        subscriptions: subscriptions.into(),
     })
 }
 
@@ -380,6 +414,7 @@ fn begin_tasks(
     let mut tasks = vec![
         tokio::spawn(control::serve(socket, Arc::clone(running))),
         tokio::spawn(chores::run(Arc::clone(running))),
+        tokio::spawn(chores::keep_events(Arc::clone(running))),
     ];
     if config.https.certificate == Certificate::Acme {
         let renewal = Renewal::new(config, data, Arc::clone(&running.tls));
@@ -442,6 +477,7 @@ async fn stop(
     {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    chores::write_events(&running.services, &running.store).await;
     Ok(running.writer.close().await?)
 }
 

@@ -101,6 +101,24 @@ impl Spool {
         Note::Pending { device, messages }
     }
 
+    /// Messages that none of these devices has got, and those that some of them has.
+    #[must_use]
+    pub fn counts(&self, devices: &[DeviceId]) -> (u64, u64) {
+        let mut open: BTreeMap<MessageId, usize> = BTreeMap::new();
+        let of_them = self
+            .pending
+            .keys()
+            .filter(|(device, _)| devices.contains(device));
+        for (_, message) in of_them {
+            *open.entry(*message).or_default() += 1;
+        }
+        let unread = open
+            .values()
+            .filter(|count| **count == devices.len())
+            .count() as u64;
+        (unread, open.len() as u64 - unread)
+    }
+
     /// How much a device has not got.
     #[must_use]
     pub fn waiting(&self, device: DeviceId) -> usize {

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use sidetone_engine::shard::{Note, Now, Want};
 use sidetone_engine::shared::{Counters, Strangers, Waiting};
 use sidetone_engine::{Services, Shard, ShardSettings};
-use sidetone_model::{Account, AccountId, AddressOfRecord, Device, DeviceId, Role};
+use sidetone_model::{
+    Account, AccountId, AddressOfRecord, Device, DeviceId, Role, SavedSubscription,
+};
 use sidetone_services::{
-    Authenticator, Directory, Domains, LimitPolicy, Limiter, Location, Networks, RegisterPolicy,
-    Removal,
+    Authenticator, Change, Directory, Domains, LimitPolicy, Limiter, Location, Networks,
+    RegisterPolicy, Removal,
 };
 use sidetone_sip::proxy::{Local, Locals};
 use sidetone_sip::{TokenKey, Transport, digest};
@@ -61,6 +63,8 @@ pub struct World {
     count: u64,
     /// The services, as the shard has them.
     pub services: Arc<Services>,
+    /// Subscriptions as they were written.
+    disk: BTreeMap<String, SavedSubscription>,
     /// The spool.
     pub spool: Spool,
     /// What the name servers know.
@@ -82,12 +86,8 @@ impl World {
             begin: begin(),
             now_us: 0,
             chance: Chance::new(seed),
-            shard: Shard::new(
-                ShardSettings::default(),
-                Arc::clone(&services),
-                0,
-                u128::from(seed),
-            ),
+            shard: shard(&services, seed),
+            disk: BTreeMap::new(),
             server,
             phones: Vec::new(),
             coming: BTreeMap::new(),
@@ -192,9 +192,29 @@ impl World {
 
     /// Tells the shard what another one would tell it: a connection closed, and with it bindings of the address.
     pub fn changed_elsewhere(&mut self, address: &AddressOfRecord) {
-        let (address, removal) = (address.clone(), Removal::Deactivated);
-        let note = Note::RegistrationChanged { address, removal };
+        let (address, change) = (address.clone(), Change::Bindings(Removal::Deactivated));
+        let note = Note::Changed { address, change };
         self.shard.handle_note(self.now(), note);
+    }
+
+    /// Ends the shard and begins it again, with what the disk has of its subscriptions.
+    pub fn restart(&mut self) {
+        for (tag, change) in self.services.outbox.take(usize::MAX) {
+            match change {
+                Some(saved) => drop(self.disk.insert(tag, saved)),
+                None => drop(self.disk.remove(&tag)),
+            }
+        }
+        self.shard = shard(&self.services, self.seed + 1);
+        let saved = self.disk.values().cloned().collect();
+        self.shard.restore(self.now(), saved);
+    }
+
+    /// Tells the shard that something of an address was changed outside of it.
+    pub fn changed(&mut self, address: &AddressOfRecord, change: Change) {
+        let address = address.clone();
+        self.shard
+            .handle_note(self.now(), Note::Changed { address, change });
     }
 
     /// Calls and other requests that the proxy has under way.
@@ -353,9 +373,23 @@ impl World {
                 self.later(SPOOL_US, Happening::Note(Note::Resolved { ticket, hops }));
             }
             Want::Close { .. } => {} // Datagrams only: nothing is open.
-            Want::TellChanged { .. } => {} // There is no other shard.
+            Want::TellChanged { .. } | Want::TellBack { .. } => {} // There is no other shard.
+            Want::Count { account, address } => {
+                let devices = self.services.directory.devices(account);
+                let note = Note::Counted {
+                    account,
+                    address,
+                    counts: Some(self.spool.counts(&devices)),
+                };
+                self.later(SPOOL_US, Happening::Note(note));
+            }
         }
     }
+}
+
+fn shard(services: &Arc<Services>, seed: u64) -> Shard {
+    let settings = ShardSettings::default();
+    Shard::new(settings, Arc::clone(services), 0, u128::from(seed))
 }
 
 /// A failed test says by which seed it can be seen again.
@@ -390,6 +424,8 @@ fn services(server: SocketAddr) -> Services {
         waiting: Waiting::default(),
         groups: Arc::default(),
         watched: Arc::default(),
+        outbox: Arc::default(),
+        board: sidetone_services::Board::default(),
         counters: Counters::default(),
     }
 }

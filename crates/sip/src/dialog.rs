@@ -29,6 +29,29 @@ pub struct Dialog {
     remote_cseq: u32,
 }
 
+/// A dialog as plain data, to be kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DialogParts {
+    /// The Call-ID.
+    pub call_id: Vec<u8>,
+    /// Our tag.
+    pub local_tag: String,
+    /// The peer's.
+    pub remote_tag: String,
+    /// From of our requests, with our tag.
+    pub local: Vec<u8>,
+    /// To of our requests.
+    pub remote: Vec<u8>,
+    /// The peer's Contact.
+    pub target: String,
+    /// The route set: URIs with their brackets and parameters.
+    pub routes: Vec<String>,
+    /// The number of our latest request.
+    pub local_cseq: u32,
+    /// The number of the peer's latest request.
+    pub remote_cseq: u32,
+}
+
 /// A request that lacks nothing but its Via.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DialogRequest {
@@ -92,6 +115,44 @@ impl Dialog {
         };
         dialog.check_size()?;
         Ok(dialog)
+    }
+
+    /// As plain data.
+    #[must_use]
+    pub fn parts(&self) -> DialogParts {
+        DialogParts {
+            call_id: self.call_id.to_vec(),
+            local_tag: self.local_tag.to_string(),
+            remote_tag: self.remote_tag.to_string(),
+            local: self.local.to_vec(),
+            remote: self.remote.to_vec(),
+            target: self.target.to_string(),
+            routes: self.routes.iter().map(ToString::to_string).collect(),
+            local_cseq: self.local_cseq,
+            remote_cseq: self.remote_cseq,
+        }
+    }
+
+    /// The inverse of [`Dialog::parts`].
+    #[must_use]
+    pub fn from_parts(parts: DialogParts) -> Self {
+        Self {
+            call_id: parts.call_id.into(),
+            local_tag: parts.local_tag.into(),
+            remote_tag: parts.remote_tag.into(),
+            local: parts.local.into(),
+            remote: parts.remote.into(),
+            target: parts.target.into(),
+            routes: parts.routes.into_iter().map(Into::into).collect(),
+            local_cseq: parts.local_cseq,
+            remote_cseq: parts.remote_cseq,
+        }
+    }
+
+    /// The number of our latest request.
+    #[must_use]
+    pub fn local_cseq(&self) -> u32 {
+        self.local_cseq
     }
 
     fn check_size(&self) -> Result<(), Malformed> {

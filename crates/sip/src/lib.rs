@@ -43,7 +43,7 @@ mod xml;
 
 pub use build::{RequestBuilder, ResponseBuilder};
 pub use cpim::{Cpim, Mailbox};
-pub use dialog::{Dialog, DialogRequest};
+pub use dialog::{Dialog, DialogParts, DialogRequest};
 pub use digest::{Algorithm, Credentials, Ha1, MalformedCredentials, Qop};
 pub use edit::Edit;
 pub use endpoint::{
@@ -64,7 +64,7 @@ pub use reason::reason_phrase;
 pub use stream::{Frame, FrameError, Framer};
 pub use token::{FlowToken, TokenKey};
 pub use uri::{Scheme, Uri, escape_user, host_ip, host_port, unescape};
-pub use usage::subscription::{Notifier, Refused, Subscription, Termination};
+pub use usage::subscription::{Notifier, Refused, Subscription, SubscriptionParts, Termination};
 pub use via::{BRANCH_COOKIE, Via};
 
 /// A part of a message that is not by the grammar, named by what was expected.

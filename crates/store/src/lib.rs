@@ -14,6 +14,7 @@ mod error;
 mod import;
 mod inspect;
 mod lock;
+mod presence;
 mod rows;
 mod secrets;
 mod spool;
@@ -30,6 +31,7 @@ pub use error::StoreError;
 pub use import::{ImportUser, Imported};
 pub use inspect::{database_file, inspect};
 pub use lock::DataLock;
+pub use presence::{ContactState, Pairs, PublicationChanges, SubscriptionChanges};
 pub use writer::{Appended, Done, QueueFull, Recipients, Writer, WriterMetrics, WriterOptions};
 
 use sqlx::sqlite::{

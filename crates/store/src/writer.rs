@@ -230,6 +230,18 @@ impl Writer {
         self.store.pending(device, after, limit).await
     }
 
+    /// Messages that no device of the account has taken, and those that some device still waits for, with every
+    /// mark handed in before counted.
+    pub async fn waiting_counts(&self, account: AccountId) -> Result<(u64, u64), StoreError> {
+        self.flush().await?;
+        self.store.waiting_counts(account).await
+    }
+
+    /// The store that it writes to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Counts since the start.
     pub fn metrics(&self) -> WriterMetrics {
         let c = &self.counters;

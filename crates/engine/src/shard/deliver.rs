@@ -29,6 +29,7 @@ impl Shard {
             News::Stored { message, first } => {
                 // Another shard added it, and this one may have found the spool empty since.
                 self.services.waiting.add(device);
+                self.messages_changed(device);
                 self.deliveries
                     .appended(now.unix_ms, device, message, first);
             }
@@ -53,7 +54,8 @@ impl Shard {
             None => return false,
             Some(Step::Load { device, after }) => self.want(Want::Pending { device, after }),
             Some(Step::Delivered { device, message }) => {
-                self.want(Want::Delivered { device, message })
+                self.want(Want::Delivered { device, message });
+                self.messages_changed(device);
             }
             Some(Step::Emptied { device }) => self.services.waiting.remove(device),
             Some(Step::Send {

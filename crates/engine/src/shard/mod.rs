@@ -5,6 +5,7 @@
 //!
 //! *Invariant*: authentication comes before state; a MESSAGE is answered 2xx after it was committed and not before.
 
+mod calls;
 mod deliver;
 mod events;
 mod lookup;
@@ -14,6 +15,7 @@ mod own;
 mod register;
 mod request;
 mod route;
+mod waiting;
 mod within;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,10 +24,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sidetone_model::{AddressOfRecord, DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_model::{AccountId, AddressOfRecord, DeviceId, MessageId, NewMessage, StoredMessage};
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
+use sidetone_services::{Change, EventLimits, Events, Removal};
 use sidetone_services::{PostError, Verdict};
-use sidetone_services::{RegEventLimits, RegEvents, Removal};
 use sidetone_sip::proxy::Proxy;
 use sidetone_sip::{
     ClientId, Endpoint, Event, Flow, Framing, Limits, Message, Received, Rejected, ResponseBuilder,
@@ -120,12 +122,26 @@ pub enum Want {
         /// Why.
         news: News,
     },
-    /// Tell the other shards with [`Note::RegistrationChanged`].
+    /// Tell the other shards with [`Note::Changed`].
     TellChanged {
         /// The address, which somebody may watch.
         address: AddressOfRecord,
-        /// Why bindings that are missing went.
-        removal: Removal,
+        /// What of it.
+        change: Change,
+    },
+    /// Tell the other shards with [`Note::DeviceBack`].
+    TellBack {
+        /// The device.
+        device: DeviceId,
+        /// The flow by which it registered.
+        flow: Flow,
+    },
+    /// Count the messages that wait for the devices of an account, then answer with [`Note::Counted`].
+    Count {
+        /// The account.
+        account: AccountId,
+        /// Its address.
+        address: AddressOfRecord,
     },
 }
 
@@ -165,12 +181,28 @@ pub enum Note {
         /// The device.
         device: DeviceId,
     },
-    /// The bindings of an address were changed elsewhere.
-    RegistrationChanged {
+    /// The state of an address was changed elsewhere.
+    Changed {
         /// The address.
         address: AddressOfRecord,
-        /// Why bindings that are missing went.
-        removal: Removal,
+        /// What of it.
+        change: Change,
+    },
+    /// A device registered elsewhere, and some subscriptions have lost their connections.
+    DeviceBack {
+        /// The device.
+        device: DeviceId,
+        /// The flow by which it registered.
+        flow: Flow,
+    },
+    /// The messages that wait for the devices of an account.
+    Counted {
+        /// The account.
+        account: AccountId,
+        /// Its address.
+        address: AddressOfRecord,
+        /// Those that no device has taken, and those that some device waits for; `None`: they could not be counted.
+        counts: Option<(u64, u64)>,
     },
     /// An address may not be watched any more.
     AddressGone {
@@ -199,8 +231,8 @@ pub struct ShardSettings {
     pub max_unstored: usize,
     /// Limits of messages.
     pub limits: Limits,
-    /// Limits of subscriptions to registrations.
-    pub subscriptions: RegEventLimits,
+    /// Limits of subscriptions.
+    pub subscriptions: EventLimits,
 }
 
 impl Default for ShardSettings {
@@ -214,7 +246,7 @@ impl Default for ShardSettings {
                 message_bytes: 80 * 1024,
                 ..Limits::default()
             },
-            subscriptions: RegEventLimits::default(),
+            subscriptions: EventLimits::default(),
         }
     }
 }
@@ -229,7 +261,10 @@ pub struct Shard {
     endpoint: Endpoint,
     proxy: Proxy,
     deliveries: Deliveries,
-    events: RegEvents,
+    events: Events,
+    calls: calls::Calls,
+    /// Addresses whose waiting messages are being counted, and whether once more.
+    counting: HashMap<AddressOfRecord, bool>,
     unstored: HashMap<u64, Unstored>,
     parked: HashMap<u64, Parked>,
     names: names::Names,
@@ -246,7 +281,8 @@ impl Shard {
         let endpoint = Endpoint::new(settings.max_transactions, seed ^ u128::from(index) << 64)
             .with_max_octets(settings.max_transaction_octets);
         let proxy = Proxy::new(Arc::clone(&services.locals), services.tokens.clone());
-        let events = RegEvents::new(settings.subscriptions, Arc::clone(&services.watched));
+        let (watched, outbox) = (Arc::clone(&services.watched), Arc::clone(&services.outbox));
+        let events = Events::new(settings.subscriptions, watched, outbox);
         Self {
             services,
             settings,
@@ -254,6 +290,8 @@ impl Shard {
             proxy,
             deliveries: Deliveries::new(DeliveryLimits::default()),
             events,
+            calls: calls::Calls::default(),
+            counting: HashMap::new(),
             unstored: HashMap::new(),
             parked: HashMap::new(),
             names: names::Names::default(),
@@ -351,9 +389,11 @@ impl Shard {
         };
         match Own::of(user) {
             Some(own) => self.own_response(now, own, message.status().unwrap_or_default()),
-            None => self
-                .proxy
-                .response(now.instant, &mut self.endpoint, client, message),
+            None => {
+                self.call_answered(now, message);
+                self.proxy
+                    .response(now.instant, &mut self.endpoint, client, message);
+            }
         }
     }
 
@@ -362,6 +402,7 @@ impl Shard {
         for address in self.services.location.remove_flow(flow.connection) {
             self.registration_changed(now, &address, Removal::Deactivated);
         }
+        self.events.connection_closed(flow.connection);
         self.endpoint
             .connection_closed(now.instant, flow.connection);
         self.settle(now);
@@ -395,11 +436,17 @@ impl Shard {
                 self.deliveries.device_gone(device);
                 self.events.device_gone(now.unix_ms, device);
             }
-            Note::RegistrationChanged { address, removal } => {
-                self.read_registration(now, &address, removal);
-            }
+            Note::Changed { address, change } => self.read_state(now, &address, change),
+            Note::DeviceBack { device, flow } => self.events.device_back(now.unix_ms, device, flow),
+            Note::Counted {
+                account,
+                address,
+                counts,
+            } => self.counted(now, account, &address, counts),
             Note::AddressGone { address, why } => {
-                self.events.address_gone(now.unix_ms, &address, why)
+                let services = self.services.clone();
+                let known = events::known(&services, now);
+                self.events.address_gone(now.unix_ms, &address, why, &known);
             }
             Note::Forwarded { flow, bytes } if flow.transport == Transport::Udp => {
                 self.handle_octets(now, flow, bytes, Framing::Datagram);
@@ -414,10 +461,8 @@ impl Shard {
         self.endpoint.handle_timeout(now.instant);
         self.proxy.handle_timeout(now.instant, &mut self.endpoint);
         self.deliveries.handle_timeout(now.unix_ms);
-        let location = &self.services.location;
-        self.events.handle_timeout(now.unix_ms, |address| {
-            location.bindings(address, now.unix_ms)
-        });
+        self.calls_timeout(now);
+        self.events_timeout(now);
         self.settle(now);
     }
 
@@ -427,6 +472,7 @@ impl Shard {
             while let Some(event) = self.endpoint.poll_event() {
                 self.handle_event(now, event);
             }
+            self.calls_settle(now);
             if !self.deliver_step(now) && !self.notify_step(now) {
                 return;
             }
@@ -435,11 +481,11 @@ impl Shard {
 
     fn handle_event(&mut self, now: Now, event: Event) {
         let own = match event {
-            Event::ClientFailed { user, .. } => Own::of(user),
+            Event::ClientFailed { user, timeout, .. } => Own::of(user).map(|own| (own, timeout)),
             _ => None,
         };
         match own {
-            Some(own) => self.own_failed(now, own),
+            Some((own, timeout)) => self.own_failed(now, own, timeout),
             None => self.proxy.event(now.instant, &mut self.endpoint, &event),
         }
     }
@@ -465,6 +511,7 @@ impl Shard {
             self.proxy.poll_timeout(),
             self.deliveries.next_timeout_ms().map(at),
             self.events.next_timeout_ms().map(at),
+            self.calls.next_timeout_ms().map(at),
         ]
         .into_iter()
         .flatten()

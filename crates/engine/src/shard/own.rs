@@ -50,10 +50,10 @@ impl Shard {
     }
 
     /// A request of ours was not answered in time, or could not be sent.
-    pub(super) fn own_failed(&mut self, now: Now, own: Own) {
+    pub(super) fn own_failed(&mut self, now: Now, own: Own, timeout: bool) {
         match own {
             Own::Delivery(attempt) => self.deliveries.failed(now.unix_ms, attempt),
-            Own::Notify(ticket) => self.events.failed(ticket),
+            Own::Notify(ticket) => self.events.failed(ticket, timeout),
         }
     }
 }

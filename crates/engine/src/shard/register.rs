@@ -10,7 +10,7 @@ use sidetone_model::AddressOfRecord;
 use sidetone_services::{CredentialsHeader, RegisterContext, Registered, Removal, register};
 use sidetone_sip::{Flow, Message, Uri};
 
-use super::{News, Now, Shard};
+use super::{News, Now, Shard, Want};
 
 impl Shard {
     pub(super) fn register(&mut self, now: Now, flow: Flow, request: &Message) {
@@ -46,7 +46,7 @@ impl Shard {
         let (status, headers) = match register(&services.location, request, &context) {
             Ok(registered) => (
                 200,
-                self.registered(now, &owner.address, device, registered),
+                self.registered(now, flow, &owner.address, device, registered),
             ),
             Err(refused) => (refused.status, refused.headers),
         };
@@ -62,6 +62,7 @@ impl Shard {
     fn registered(
         &mut self,
         now: Now,
+        flow: Flow,
         address: &AddressOfRecord,
         device: sidetone_model::DeviceId,
         registered: Registered,
@@ -73,6 +74,10 @@ impl Shard {
                 false => News::Registered,
             };
             self.wake_everywhere(device, news);
+        }
+        if self.services.watched.has_stranded() {
+            self.events.device_back(now.unix_ms, device, flow);
+            self.want(Want::TellBack { device, flow });
         }
         if registered.changed {
             self.registration_changed(now, address, Removal::Unregistered);

@@ -24,7 +24,7 @@ pub(super) enum Sender {
 }
 
 /// Methods that we serve or pass on.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS, MESSAGE, SUBSCRIBE, NOTIFY, INFO, REFER, PRACK, UPDATE";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, REGISTER, OPTIONS, MESSAGE, SUBSCRIBE, NOTIFY, PUBLISH, INFO, REFER, PRACK, UPDATE";
 /// Extensions that a proxy in our place understands (RFC 3261 §20.29).
 const PROXY_EXTENSIONS: &[&str] = &["path", "outbound", "gruu"];
 /// Extensions of the registrar.
@@ -97,7 +97,7 @@ impl Shard {
         let mut tags: Vec<&str> = unknown(HeaderName::ProxyRequire, PROXY_EXTENSIONS).collect();
         let at_the_end = self.is_for_us(request)
             || request.method() == Some(Method::Register)
-            || self.is_for_registrations(request);
+            || self.is_for_events(request);
         if at_the_end || !tags.is_empty() {
             tags.extend(unknown(HeaderName::Require, EXTENSIONS));
         }
@@ -145,7 +145,7 @@ impl Shard {
             ("Allow", ALLOW),
             ("Accept", "*/*"),
             ("Supported", "path, outbound, gruu"),
-            ("Allow-Events", sidetone_services::reg_event::EVENT),
+            ("Allow-Events", sidetone_services::events::ALLOW_EVENTS),
         ];
         let bytes = self.answer(flow, request, 200, "", &headers);
         if is_lever(flow, request, &bytes) {

@@ -38,6 +38,8 @@ pub(super) struct Pending {
     pub(super) pop_routes: usize,
     record_route: Option<RecordRoute>,
     asserted: Option<String>,
+    /// Our user who sends it, where it may begin something.
+    caller: Option<AddressOfRecord>,
 }
 
 impl Shard {
@@ -100,6 +102,7 @@ impl Shard {
         {
             return;
         }
+        self.call_ends(now, request);
         let next = request.routes().nth(routes.count);
         let next_uri = match next {
             Some(Ok(route)) => route.uri,
@@ -133,6 +136,7 @@ impl Shard {
             pop_routes,
             record_route,
             asserted: None,
+            caller: None,
         }
     }
 
@@ -237,17 +241,15 @@ impl Shard {
             request.method(),
             Some(Method::Invite | Method::Subscribe | Method::Refer | Method::Notify)
         );
-        let asserted = match sender {
-            Sender::Device(_, account) => self
-                .services
-                .address_of(account)
-                .map(|address| format!("<sip:{address}>")),
+        let caller = match sender {
+            Sender::Device(_, account) => self.services.address_of(account),
             Sender::Trusted | Sender::Stranger => None,
         };
         Pending {
             pop_routes,
             record_route: forms.then(|| self.record_route(request, incoming)),
-            asserted,
+            asserted: caller.as_ref().map(|address| format!("<sip:{address}>")),
+            caller,
         }
     }
 
@@ -337,7 +339,7 @@ impl Shard {
         }
     }
 
-    /// SUBSCRIBE and PUBLISH go to the user's devices where we do not serve the event ourselves.
+    /// SUBSCRIBE and PUBLISH: the state of a user we serve ourselves; that of one device is the device's.
     pub(super) fn event(
         &mut self,
         now: Now,
@@ -347,19 +349,13 @@ impl Shard {
         account: &AccountRef,
         pop_routes: usize,
     ) {
-        if request.method() == Some(Method::Publish) {
-            return self.reply(
-                flow,
-                request,
-                489,
-                "no event is published here",
-                &[("Allow-Events", "reg")],
-            );
+        match request.method() {
+            _ if !self.is_for_events(request) => {
+                self.call(now, flow, request, sender, account, pop_routes);
+            }
+            Some(Method::Publish) => self.publish(now, flow, request, sender, account),
+            _ => self.subscribe(now, flow, request, sender, account),
         }
-        if self.is_for_registrations(request) {
-            return self.subscribe(now, flow, request, sender, account);
-        }
-        self.call(now, flow, request, sender, account, pop_routes);
     }
 
     /// No account of ours: unknown here, or somebody elsewhere.
@@ -447,6 +443,7 @@ impl Shard {
             let answer = self.answer(incoming, request, 403, why, &[]);
             return self.endpoint.respond(now.instant, server, 403, answer);
         }
+        self.call_begins(now, server, request, pending.caller);
         self.proxy.forward(now.instant, &mut self.endpoint, forward);
     }
 }

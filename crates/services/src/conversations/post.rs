@@ -111,6 +111,11 @@ impl Conversations {
 
     fn post_to(self: &Arc<Self>, live: &Arc<Mutex<Live>>, post: Post) {
         let message = post.message;
+        if message.account != AccountId(0)
+            && let Some(why) = overheard(&live::lock(live))
+        {
+            return (post.done)(Err(PostError::Refused(why)));
+        }
         let input = Input::Command {
             author: post.author,
             authority: Authority::Participant,
@@ -292,6 +297,16 @@ impl Conversations {
         }
         recipients
     }
+}
+
+/// Who writes to one person by that person's address is not to be read by a third who was added to
+/// the conversation of the two meanwhile.
+fn overheard(live: &Live) -> Option<String> {
+    let others = live.machine.kind() != Kind::Pair;
+    others.then(|| {
+        let address = live.address();
+        format!("others have been added to this conversation: write to all of them at {address}")
+    })
 }
 
 fn drain(live: &mut Live) -> Result<Vec<Item>, PostError> {

@@ -5,6 +5,7 @@
 
 use sidetone_engine::{Engine, Services};
 use sidetone_model::{AccountId, AddressOfRecord, DeviceId};
+use sidetone_services::Change;
 use sidetone_sip::Termination;
 use sidetone_store::{DirectoryChange, Store, StoreError, Writer};
 use std::convert::Infallible;
@@ -24,6 +25,10 @@ pub(super) const COLLECT: Duration = Duration::from_millis(50);
 const SWEEPS_A_LOOK: u32 = 4;
 /// Sweeps between two looks at rate limits.
 const SWEEPS_A_LIMIT: u32 = 40;
+/// How often subscriptions and publications are written.
+const EVENTS: Duration = Duration::from_millis(500);
+/// Subscriptions in one transaction.
+const EVENTS_AT_ONCE: usize = 512;
 /// Addresses in one piece of the writer's work.
 const BINDINGS_AT_ONCE: usize = 256;
 
@@ -111,6 +116,7 @@ impl Follower {
             }
             DirectoryChange::AccountRemoved(account) => {
                 let address = self.unbind(*account, None)?;
+                self.services.board.forget(&address);
                 Some(Ended::Address(address, Termination::NoResource))
             }
             DirectoryChange::DeviceRemoved { device, account } => {
@@ -178,6 +184,48 @@ pub(super) fn write_bindings(services: &Services, writer: &Writer) -> bool {
     }
 }
 
+/// Writes what changed of subscriptions and publications. What could not be written is tried again later.
+pub(super) async fn write_events(services: &Services, store: &Store) {
+    loop {
+        let subscriptions = services.outbox.take(EVENTS_AT_ONCE);
+        let publications = services.board.take_unwritten();
+        if subscriptions.is_empty() && publications.is_empty() {
+            return;
+        }
+        let now_ms = crate::cli::now_ms();
+        let written = store.write_events(now_ms, &subscriptions, &publications);
+        if let Err(error) = written.await {
+            tracing::warn!(%error, "subscriptions could not be written");
+            services.outbox.give_back(subscriptions);
+            services.board.give_back(publications);
+            return;
+        }
+    }
+}
+
+/// Sweeps a part of the bindings, and tells who has gone.
+fn sweep(running: &super::running::Running) {
+    let (services, now_ms) = (&running.services, crate::cli::now_ms());
+    for (address, _) in services.location.expire(now_ms) {
+        if !services.location.is_registered(&address, now_ms) && services.board.calls_end(&address)
+        {
+            running.engine.changed(&address, Change::Calls);
+        }
+        services.board.announce(&address);
+    }
+}
+
+/// Writes behind, in a task of its own: the disk may take its time.
+pub(super) async fn keep_events(running: Arc<super::running::Running>) {
+    let mut tick = interval(EVENTS);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        running.services.board.expire(crate::cli::now_ms());
+        write_events(&running.services, &running.store).await;
+    }
+}
+
 /// Does all of it until the task is dropped.
 pub(super) async fn run(running: Arc<super::running::Running>) {
     let mut tick = interval(SWEEP);
@@ -185,7 +233,7 @@ pub(super) async fn run(running: Arc<super::running::Running>) {
     let services = &running.services;
     for turn in 0_u32.. {
         tick.tick().await;
-        services.location.expire(crate::cli::now_ms());
+        sweep(&running);
         if turn % SWEEPS_A_WRITE == 0 {
             write_bindings(services, &running.writer);
         }

@@ -262,6 +262,8 @@ impl Phone {
                 if request.method == "SUBSCRIBE" && status < 300 {
                     let from_tag = request.from_tag.clone();
                     self.subscribed(message, &from_tag);
+                } else if request.method == "PUBLISH" && status < 300 {
+                    self.published(message);
                 }
                 self.saw_answer(at, status);
             }

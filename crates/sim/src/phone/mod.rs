@@ -116,6 +116,10 @@ pub struct Phone {
     dialogs: Vec<Dialog>,
     /// Subscriptions.
     watches: Vec<Dialog>,
+    /// What it watched last.
+    event: &'static str,
+    /// Names what it has published.
+    pub etag: Option<String>,
     outgoing: Vec<(SocketAddr, Bytes)>,
     /// What it was told, in order.
     pub seen: Vec<Seen>,
@@ -140,6 +144,8 @@ impl Phone {
             servers: Vec::new(),
             dialogs: Vec::new(),
             watches: Vec::new(),
+            event: "reg",
+            etag: None,
             outgoing: Vec::new(),
             seen: Vec::new(),
             plan: Plan::ring(),

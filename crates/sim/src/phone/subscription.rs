@@ -1,4 +1,4 @@
-//! A phone's subscriptions to registrations (RFC 3680): in the role of the subscriber.
+//! A phone's subscriptions (RFC 6665), in the role of the subscriber, and what it publishes (RFC 3903).
 //!
 //! *Invariant*: the latest subscription that was accepted is the one that is prolonged and ended.
 
@@ -15,6 +15,12 @@ pub struct Overheard(Dialog);
 impl Phone {
     /// Watches the registrations of a user; 0 seconds only asks once.
     pub fn subscribe(&mut self, user: &str, seconds: u32) {
+        self.watch("reg", user, seconds);
+    }
+
+    /// Watches anything of a user.
+    pub fn watch(&mut self, event: &'static str, user: &str, seconds: u32) {
+        self.event = event;
         let uri = format!("sip:{user}@{}", self.identity.domain);
         let request = self.request("SUBSCRIBE", uri);
         self.start_subscribe(request, seconds);
@@ -53,11 +59,33 @@ impl Phone {
     fn start_subscribe(&mut self, mut request: Request, seconds: u32) {
         request.headers = vec![
             ("Contact", self.contact()),
-            ("Event", "reg".to_owned()),
-            ("Accept", "application/reginfo+xml".to_owned()),
+            ("Event", self.event.to_owned()),
+            ("Accept", accepted(self.event).to_owned()),
             ("Expires", seconds.to_string()),
         ];
         self.start(request);
+    }
+
+    /// Publishes its user's presence; without a document it refreshes what it published, 0 seconds take it back.
+    pub fn publish(&mut self, document: Option<&str>, seconds: u32) {
+        let uri = format!("sip:{}@{}", self.identity.user, self.identity.domain);
+        let mut request = self.request("PUBLISH", uri);
+        request.headers = vec![
+            ("Event", "presence".to_owned()),
+            ("Expires", seconds.to_string()),
+        ];
+        let etag = self.etag.clone();
+        request
+            .headers
+            .extend(etag.map(|etag| ("SIP-If-Match", etag)));
+        request.body = document.map(|text| ("application/pidf+xml", text.to_owned()));
+        self.start(request);
+    }
+
+    /// A PUBLISH was answered 2xx.
+    pub(super) fn published(&mut self, answer: &Message) {
+        let etag = answer.header_by_name("SIP-ETag");
+        self.etag = etag.map(|etag| String::from_utf8_lossy(etag).into_owned());
     }
 
     /// A SUBSCRIBE was answered 2xx: outside of a dialog that makes one.
@@ -87,5 +115,14 @@ impl Phone {
             _ => ("", ""),
         })
         .collect()
+    }
+}
+
+fn accepted(event: &str) -> &'static str {
+    match event {
+        "presence" => "application/pidf+xml",
+        "dialog" => "application/dialog-info+xml",
+        "message-summary" => "application/simple-message-summary",
+        _ => "application/reginfo+xml",
     }
 }

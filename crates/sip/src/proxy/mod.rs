@@ -85,6 +85,15 @@ pub struct Forward {
     pub strip_credentials: bool,
 }
 
+/// An INVITE with no branch left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InviteDone {
+    /// Its transaction.
+    pub server: ServerId,
+    /// Somebody answered.
+    pub succeeded: bool,
+}
+
 #[derive(Debug)]
 struct Context {
     server: ServerId,
@@ -103,6 +112,8 @@ pub struct Proxy {
     contexts: Slab<Context>,
     /// INVITEs among them with branches that are not done.
     ringing: usize,
+    /// INVITEs whose branches are done, until they are asked for.
+    done: Vec<InviteDone>,
     timers: Timers<(Id, ClientId)>,
     loops: Entropy,
 }
@@ -122,6 +133,7 @@ impl Proxy {
             tokens,
             contexts: Slab::default(),
             ringing: 0,
+            done: Vec::new(),
             timers: Timers::new(),
             loops: Entropy::new(0),
         }
@@ -275,6 +287,11 @@ impl Proxy {
         self.contexts.len()
     }
 
+    /// The next INVITE that has no branch left. Whoever forwards INVITEs asks after each turn.
+    pub fn poll_done(&mut self) -> Option<InviteDone> {
+        self.done.pop()
+    }
+
     /// INVITEs that still ring somewhere.
     #[must_use]
     pub fn ringing(&self) -> usize {
@@ -321,7 +338,11 @@ impl Proxy {
         };
         if run(work, &mut tools) == Progress::Finished {
             let lasting = context.invite && work.succeeded() && !context.ended;
+            let (server, succeeded) = (context.server, work.succeeded());
             context.work = None;
+            if context.invite {
+                self.done.push(InviteDone { server, succeeded });
+            }
             self.ringing -= usize::from(context.invite);
             if !lasting {
                 self.contexts.remove(id);

@@ -3,7 +3,7 @@
 //! *Invariant: every SUBSCRIBE that is accepted is followed by a NOTIFY*, also one that only
 //! fetches (Expires: 0) or ends a subscription; after a NOTIFY with `terminated` there is none.
 
-use crate::dialog::{Dialog, DialogRequest};
+use crate::dialog::{Dialog, DialogParts, DialogRequest};
 use crate::grammar::trim;
 use crate::{HeaderName, Message, Params};
 
@@ -88,6 +88,19 @@ pub struct Subscription {
     /// The URI of our Contact.
     contact: Box<str>,
     expires_at_ms: u64,
+}
+
+/// A subscription as plain data, to be kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionParts {
+    /// Its dialog.
+    pub dialog: DialogParts,
+    /// The value of Event, with the subscriber's `id`.
+    pub event: String,
+    /// The URI of our Contact.
+    pub contact: String,
+    /// When it ends, unless it is refreshed.
+    pub expires_at_ms: u64,
 }
 
 impl Notifier {
@@ -235,6 +248,28 @@ impl Notifier {
 }
 
 impl Subscription {
+    /// As plain data.
+    #[must_use]
+    pub fn parts(&self) -> SubscriptionParts {
+        SubscriptionParts {
+            dialog: self.dialog.parts(),
+            event: self.event.to_string(),
+            contact: self.contact.to_string(),
+            expires_at_ms: self.expires_at_ms,
+        }
+    }
+
+    /// The inverse of [`Subscription::parts`].
+    #[must_use]
+    pub fn from_parts(parts: SubscriptionParts) -> Self {
+        Self {
+            dialog: Dialog::from_parts(parts.dialog),
+            event: parts.event.into(),
+            contact: parts.contact.into(),
+            expires_at_ms: parts.expires_at_ms,
+        }
+    }
+
     /// Its dialog.
     #[must_use]
     pub fn dialog(&self) -> &Dialog {

@@ -21,6 +21,7 @@ pub struct WatchList {
     places: Box<[AtomicU32]>,
     hasher: RandomState,
     subscriptions: AtomicUsize,
+    stranded: AtomicUsize,
 }
 
 impl Default for WatchList {
@@ -29,6 +30,7 @@ impl Default for WatchList {
             places: (0..PLACES).map(|_| AtomicU32::new(0)).collect(),
             hasher: RandomState::new(),
             subscriptions: AtomicUsize::new(0),
+            stranded: AtomicUsize::new(0),
         }
     }
 }
@@ -42,6 +44,18 @@ impl WatchList {
     /// Subscriptions of all shards.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.load(Relaxed)
+    }
+
+    /// Whether any subscription has lost its connection, and waits for its device to come back.
+    pub fn has_stranded(&self) -> bool {
+        self.stranded.load(Relaxed) > 0
+    }
+
+    pub(super) fn strand(&self, stranded: bool) {
+        match stranded {
+            true => self.stranded.fetch_add(1, Relaxed),
+            false => self.stranded.fetch_sub(1, Relaxed),
+        };
     }
 
     pub(super) fn add(&self, address: &AddressOfRecord) {

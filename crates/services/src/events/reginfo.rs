@@ -6,9 +6,9 @@
 use std::fmt::Write;
 
 use sidetone_model::AddressOfRecord;
-use sidetone_sip::escape_user;
 
 use super::contacts::{Change, Contacts};
+use crate::xml::{Escaped, uri_of};
 
 /// Contacts beyond this length are left out, so that the NOTIFY stays below 64 KiB.
 const OCTETS_MAX: usize = 48 * 1024;
@@ -32,8 +32,7 @@ impl Document<'_> {
              <reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{}\" state=\"{state}\">\r\n",
             self.version
         );
-        let user = escape_user(self.address.user());
-        let uri = format!("sip:{user}@{}", self.address.domain());
+        let uri = uri_of(self.address);
         let _ = write!(
             out,
             " <registration aor=\"{}\" id=\"r{}\" state=\"{}\">\r\n",
@@ -111,38 +110,4 @@ fn parameter(out: &mut String, name: &str, value: &str) {
         out,
         "   <unknown-param name=\"{name}\">{value}</unknown-param>\r\n"
     );
-}
-
-/// Text for an element or an attribute; characters that XML 1.0 has not are replaced.
-struct Escaped<'a>(&'a str);
-
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\0'..=' ' => f.write_char(' ')?,
-                '\u{fffe}' | '\u{ffff}' => f.write_char('\u{fffd}')?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_breaks_out_of_the_document() {
-        let text = "\"/><x a='&\u{0}\u{ffff}é]]>";
-        assert_eq!(
-            Escaped(text).to_string(),
-            "&quot;/&gt;&lt;x a='&amp; \u{fffd}é]]&gt;"
-        );
-    }
 }
