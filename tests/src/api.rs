@@ -96,7 +96,7 @@ impl Api {
         stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
         let (socket, _) = tungstenite::client(request, stream).expect("a WebSocket");
         let mut events = Events { socket };
-        assert_eq!(events.next()["type"], "hello");
+        assert_eq!(events.heard()["type"], "hello");
         events
     }
 }
@@ -108,7 +108,7 @@ pub struct Events {
 
 impl Events {
     /// The next that the server says.
-    pub fn next(&mut self) -> Value {
+    pub fn heard(&mut self) -> Value {
         loop {
             if let Message::Text(text) = self.socket.read().expect("news") {
                 return serde_json::from_str(&text).expect("JSON");
@@ -120,7 +120,7 @@ impl Events {
     pub fn expect(&mut self, kind: &str) -> Value {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            let told = self.next();
+            let told = self.heard();
             if told["type"] == kind {
                 return told;
             }

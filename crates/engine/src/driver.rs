@@ -406,7 +406,7 @@ impl Driver {
                 author,
                 message,
                 ticket,
-            } => self.append(author, message, ticket),
+            } => self.append(author, *message, ticket),
             Want::Delivered { device, message } => self.delivered(device, message),
             Want::Pending { device, after } => self.pending(device, after),
             Want::Resolve { target, ticket } => self.resolve(target, ticket),

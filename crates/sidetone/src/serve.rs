@@ -20,7 +20,7 @@ use chores::Follower;
 use running::Running;
 use sidetone_engine::shared::{self, Counters, Waiting};
 use sidetone_engine::{
-    Admission, Bound, Counts, Listen, Patience, Plan, Services, ShardSettings, Supplies,
+    Admission, Bound, Counts, Engine, Listen, Patience, Plan, Services, ShardSettings, Supplies,
 };
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin, SavedSubscription};
 use sidetone_services::presence::SavedPresence;
@@ -70,12 +70,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     }
     raise_limits(config);
     let store = Store::open(&config.store.url, data).await?;
-    let options = WriterOptions {
-        queue: config.store.queue,
-        bindings_delay: chores::COLLECT,
-        ..WriterOptions::default()
-    };
-    let writer = store.start_writer(options).await?;
+    let writer = store.start_writer(writer_options(config)).await?;
     let doors = web::Doors::bind(config).await?;
     let (https, http) = doors.addresses();
     let wanted = addresses::listeners(config, &https, &http);
@@ -101,13 +96,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
         ..ShardSettings::default()
     };
     let engine = Arc::new(bound.run(supplies, &settings, rand::random()));
-    let carrier = Arc::downgrade(&engine);
-    conversations.deliver_by(Box::new(move |posted| {
-        // Without an engine nobody is registered any more: the store keeps it.
-        if let Some(engine) = carrier.upgrade() {
-            engine.deliver(&posted);
-        }
-    }));
+    deliver_by(&conversations, &engine);
     waiting.into_iter().for_each(|device| engine.wake(device));
     let running = Arc::new(Running {
         started,
@@ -141,6 +130,25 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     store.close().await;
     drop(lock);
     outcome
+}
+
+fn writer_options(config: &Config) -> WriterOptions {
+    WriterOptions {
+        queue: config.store.queue,
+        bindings_delay: chores::COLLECT,
+        ..WriterOptions::default()
+    }
+}
+
+/// What is said goes to phones by the engine.
+fn deliver_by(conversations: &Conversations, engine: &Arc<Engine>) {
+    let engine = Arc::downgrade(engine);
+    conversations.deliver_by(Box::new(move |posted| {
+        // Without an engine nobody is registered any more: the store keeps it.
+        if let Some(engine) = engine.upgrade() {
+            engine.deliver(&posted);
+        }
+    }));
 }
 
 fn raise_limits(config: &Config) {

@@ -353,7 +353,7 @@ impl World {
                 let devices = self.services.directory.devices(message.account);
                 let services = Arc::clone(&self.services);
                 let is_first = |device| services.waiting.add(device);
-                for note in self.spool.append(message, &devices, ticket, is_first) {
+                for note in self.spool.append(*message, &devices, ticket, is_first) {
                     self.later(SPOOL_US, Happening::Note(note));
                 }
             }

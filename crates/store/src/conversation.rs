@@ -126,7 +126,7 @@ pub(crate) async fn commit(
     connection: &mut SqliteConnection,
     messages: SqlStr,
     arguments: SqliteArguments,
-    changes: &[Box<Change>],
+    changes: &[Change],
 ) -> Result<(), StoreError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     for change in changes {

@@ -3,8 +3,8 @@
 //! *Invariant*: every call is somebody's, by an access token; a conversation that is not theirs is
 //! answered as one that is not.
 
-mod conversations;
-mod events;
+pub(crate) mod conversations;
+pub(crate) mod events;
 mod shapes;
 
 use axum::extract::FromRequestParts;

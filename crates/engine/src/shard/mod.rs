@@ -85,7 +85,7 @@ pub enum Want {
         /// Who says it.
         author: AddressOfRecord,
         /// The message.
-        message: NewMessage,
+        message: Box<NewMessage>,
         /// Comes back.
         ticket: u64,
     },

@@ -244,13 +244,9 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
         mut receipts,
         last_seq,
     } = found;
-    let own: Vec<MemberRow> = conversation.members.iter().cloned().collect();
-    let mut own = own
-        .into_iter()
-        .filter(|row| row.address == *person)
-        .peekable();
-    let first_seq = own.peek()?.horizon;
-    let last = own.last()?;
+    let own = |row: &&MemberRow| row.address == *person;
+    let first_seq = conversation.members.iter().find(own)?.horizon;
+    let last = conversation.members.iter().rfind(own)?.clone();
     conversation.members.retain(|row| row.until.is_none());
     let is_member = |address: &AddressOfRecord| {
         conversation

@@ -295,7 +295,7 @@ impl Task {
         &mut self,
         sql: SqlStr,
         arguments: SqliteArguments,
-        changes: &[Box<Change>],
+        changes: &[Change],
     ) -> Result<(), StoreError> {
         let start = Instant::now();
         match conversation::commit(&mut self.connection, sql, arguments, changes).await {
@@ -502,7 +502,7 @@ impl Task {
 #[derive(Default)]
 struct Group {
     messages: Vec<(MessageId, NewMessage, Recipients)>,
-    changes: Vec<Box<Change>>,
+    changes: Vec<Change>,
     done: Vec<(Done, Appended)>,
     origins: HashMap<Origin, MessageId>,
     fresh: i64,
@@ -543,7 +543,7 @@ impl Group {
         self.origins.insert(origin, id);
         self.done.push((done, Appended { id, known: false }));
         self.messages.push((id, message, to));
-        self.changes.extend(change);
+        self.changes.extend(change.map(|change| *change));
     }
 
     /// In the order that [`Statements`] names; takes the messages out.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State as Shared};
@@ -21,6 +22,7 @@ use sidetone_services::Content;
 use sidetone_services::conversations::{Caller, News, Session};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
+use utoipa::IntoParams;
 
 use super::conversations::post;
 use super::shapes::{Format, Happened};
@@ -38,7 +40,7 @@ const BUFFER_BYTES: usize = 2 * 1024;
 /// The largest thing that a client says.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub(crate) struct Since {
     /// The last event that the client has; without it, only what happens from now on.
     after: Option<i64>,
@@ -108,13 +110,20 @@ enum Asked {
     },
 }
 
+/// A WebSocket, subprotocol `sidetone`, of what happens. A browser, which cannot set headers, offers
+/// its token as a second subprotocol: `bearer.TOKEN`.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(Since),
+    responses((status = 101, description = "A WebSocket")))]
 pub(crate) async fn upgrade(
     Shared(state): Shared<State>,
     place: Option<Extension<Place>>,
     headers: HeaderMap,
-    Query(since): Query<Since>,
+    since: Result<Query<Since>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let Ok(Query(since)) = since else {
+        return Problem::bad_request("after is a number.").into_response();
+    };
     let Ok(upgrade) = upgrade else {
         return Problem::bad_request("This address speaks WebSocket only.").into_response();
     };

@@ -268,6 +268,15 @@ impl From<EventBody> for What {
                 format: format.into(),
             },
             EventBody::Retraction { target } => Self::Retraction { target },
+            membership => Self::of_members(membership),
+        }
+    }
+}
+
+impl What {
+    /// What changes who is in it, or what it is called.
+    fn of_members(body: EventBody) -> Self {
+        match body {
             EventBody::MemberAdded {
                 member,
                 role,
@@ -290,6 +299,10 @@ impl From<EventBody> for What {
                 file: avatar.map(|file| file.0),
             },
             EventBody::System { text } => Self::System { text },
+            // All others are said by people.
+            _ => Self::System {
+                text: String::new(),
+            },
         }
     }
 }
