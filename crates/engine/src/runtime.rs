@@ -161,6 +161,7 @@ impl Supplies {
             .subscriptions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        self.services.watched.restoring(all.len());
         for saved in all.drain(..) {
             shards[usize::from(owners.of_call_id(&saved.call_id))].push(saved);
         }
@@ -604,7 +605,9 @@ async fn run(index: u16, sockets: Sockets, start: Start) {
         index,
         start.seed,
     );
+    let restored = start.saved.len();
     shard.restore(Now::read(), start.saved);
+    start.supplies.services.watched.restored(restored);
     let outlet = Rc::new(RefCell::new(start.outlet));
     let shared = Shared {
         addresses: sockets.addresses,

@@ -190,7 +190,7 @@ impl Events {
             Ok(made) => made,
             Err(refused) => return refused.into(),
         };
-        if self.is_full(package, address, from.device) {
+        if self.is_full(package, address, from.device) && !self.make_room(package, address, &from) {
             let answer = EventAnswer::new(503, "too many subscriptions");
             return answer.with("Retry-After", 60);
         }
@@ -223,6 +223,19 @@ impl Events {
         self.subscribers.len() >= self.limits.subscriptions
             || watched.is_some_and(|watched| watched.subscribers.len() >= most)
             || of_device.is_some_and(|all| all.len() >= self.limits.per_device)
+    }
+
+    /// Gives up the oldest subscription of the device that has lost its connection: the device has forgotten it, where
+    /// it comes with a new one each time. Whether there is room now.
+    fn make_room(&mut self, package: Package, address: &AddressOfRecord, from: &Watcher) -> bool {
+        let of_device = from.device.and_then(|device| self.devices.get(&device));
+        let is_stranded = |number: &&u64| {
+            let subscriber = self.subscribers.get(*number);
+            subscriber.is_some_and(|subscriber| subscriber.stranded)
+        };
+        let oldest = of_device.and_then(|numbers| numbers.iter().find(is_stranded).copied());
+        oldest.into_iter().for_each(|number| self.remove(number));
+        !self.is_full(package, address, from.device)
     }
 
     fn is_over(&self, now_ms: u64, number: u64) -> bool {

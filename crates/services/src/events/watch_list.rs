@@ -51,6 +51,17 @@ impl WatchList {
         self.stranded.load(Relaxed) > 0
     }
 
+    /// So many subscriptions are about to be restored, and count as such that have lost their connections: a device
+    /// may come back before its shard has them.
+    pub fn restoring(&self, subscriptions: usize) {
+        self.stranded.fetch_add(subscriptions, Relaxed);
+    }
+
+    /// Their shard has them.
+    pub fn restored(&self, subscriptions: usize) {
+        self.stranded.fetch_sub(subscriptions, Relaxed);
+    }
+
     pub(super) fn strand(&self, stranded: bool) {
         match stranded {
             true => self.stranded.fetch_add(1, Relaxed),

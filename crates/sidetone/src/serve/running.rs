@@ -104,6 +104,7 @@ impl Running {
                 "store": writer.queued,
                 "deliveries_open": deliveries,
                 "messages_waiting": waiting,
+                "subscriptions": services.outbox.len(),
             },
             "counters": counters,
             "dropped": {
