@@ -91,11 +91,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
         &listeners,
         subscriptions,
     )?;
-    let settings = ShardSettings {
-        limits: limits(config),
-        ..ShardSettings::default()
-    };
-    let engine = Arc::new(bound.run(supplies, &settings, rand::random()));
+    let engine = Arc::new(bound.run(supplies, &shard_settings(config), rand::random()));
     deliver_by(&conversations, &engine);
     waiting.into_iter().for_each(|device| engine.wake(device));
     let running = Arc::new(Running {
@@ -130,6 +126,13 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     store.close().await;
     drop(lock);
     outcome
+}
+
+fn shard_settings(config: &Config) -> ShardSettings {
+    ShardSettings {
+        limits: limits(config),
+        ..ShardSettings::default()
+    }
 }
 
 fn writer_options(config: &Config) -> WriterOptions {
