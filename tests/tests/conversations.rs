@@ -34,6 +34,9 @@ fn a_phone_and_the_api_are_in_one_conversation() {
     let message = ann.expect("MESSAGE");
     ann.answer(&message, 200);
     assert_eq!(message.text(), "from the web");
+    let receipt = news.expect("receipt");
+    assert_eq!(receipt["member"], "ann@example.test");
+    assert_eq!(receipt["delivered"], 3);
     assert!(
         message
             .header("From")
@@ -283,4 +286,84 @@ fn receipts_and_typing_are_seen_by_the_other() {
         bob.call("POST", &format!("{path}/receipts"), &unseen).0,
         404
     );
+}
+
+#[test]
+fn what_one_may_see_is_found_and_nothing_else() {
+    let server = Server::with(&["ann", "bob", "chen"]);
+    let (ann, chen) = (Api::sign_in(&server, "ann"), Api::sign_in(&server, "chen"));
+    let begun = ann.ask(
+        "POST",
+        "/api/v1/conversations",
+        &json!({ "members": ["bob"] }),
+    );
+    let path = format!("/api/v1/conversations/{}", begun["id"]);
+    let say = |text: &str| {
+        let body = json!({ "text": text });
+        ann.ask("POST", &format!("{path}/messages"), &body)["seq"].clone()
+    };
+    say("Prisen på båten er høy");
+    say("我们明天讨论价格问题");
+    let gone = say("a secret price");
+    let edited = say("a wrong price");
+    let one = |seq: &Value| format!("{path}/messages/{seq}");
+    ann.ask("DELETE", &one(&gone), &Value::Null);
+    ann.ask(
+        "PATCH",
+        &one(&edited),
+        &json!({ "text": "the right price" }),
+    );
+    let find = |who: &Api, words: &str| {
+        let words: String = words.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let found = who.ask("GET", &format!("/api/v1/search?q={words}"), &Value::Null);
+        texts(&found)
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for words in ["båten", "BATEN", "høy pris", "Prisen"] {
+        assert_eq!(find(&ann, words), ["Prisen på båten er høy"], "{words}");
+    }
+    assert_eq!(find(&ann, "价格"), ["我们明天讨论价格问题"]);
+    assert!(find(&ann, "格价").is_empty(), "not in this order");
+    assert_eq!(find(&ann, "price"), ["the right price"]);
+    assert!(find(&ann, "secret").is_empty() && find(&ann, "wrong").is_empty());
+    assert!(find(&ann, "\" OR *").is_empty());
+    let add = json!({ "address": "chen", "history": "from_now" });
+    ann.ask("POST", &format!("{path}/members"), &add);
+    assert!(find(&chen, "price").is_empty(), "before her horizon");
+    say("a price for all");
+    assert_eq!(find(&chen, "price"), ["a price for all"]);
+}
+
+#[test]
+fn presence_says_what_would_ring_and_what_one_says() {
+    let server = Server::with(&["ann", "bob"]);
+    let (ann, bob) = (Api::sign_in(&server, "ann"), Api::sign_in(&server, "bob"));
+    let mut news = ann.events(None);
+    news.say(&json!({ "type": "watch", "addresses": ["bob"] }));
+    let told = news.expect("presence");
+    assert_eq!(told["presence"]["availability"], "offline");
+    let mut until = |availability: &str, note: &str| loop {
+        let told = news.expect("presence");
+        let presence = &told["presence"];
+        if presence["availability"] == availability && presence["note"] == note {
+            break presence.clone();
+        }
+    };
+    let mut phone = Phone::udp(&server, "bob").registered();
+    let rings = until("available", "");
+    assert_eq!(rings["would_ring"].as_array().map(Vec::len), Some(1));
+    let away = json!({ "availability": "away", "note": "lunsj" });
+    bob.ask("PUT", "/api/v1/me/presence", &away);
+    until("away", "lunsj");
+    let nonsense = json!({ "availability": "asleep" });
+    assert_eq!(bob.call("PUT", "/api/v1/me/presence", &nonsense).0, 422);
+    bob.ask("PUT", "/api/v1/me/presence", &json!({}));
+    until("available", "");
+    assert_eq!(phone.register(0).status(), Some(200));
+    until("offline", "");
+    let asked = ann.ask("GET", "/api/v1/presence?of=bob,ann", &Value::Null);
+    assert_eq!(asked[0]["availability"], "offline");
+    assert_eq!(asked[1]["availability"], "available", "by her session");
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use sidetone_model::{AccountId, AddressOfRecord, DeviceId, MessageId, NewMessage};
+use sidetone_model::{AccountId, AddressOfRecord, ConversationId, DeviceId, MessageId, NewMessage};
 use sidetone_services::{Outcome, PostError};
 use sidetone_sip::endpoint::{ClientId, Transmit};
 use sidetone_sip::flow::{Flow, Transport};
@@ -408,6 +408,7 @@ impl Driver {
                 ticket,
             } => self.append(author, *message, ticket),
             Want::Delivered { device, message } => self.delivered(device, message),
+            Want::Arrived { device, event } => self.arrived(device, event),
             Want::Pending { device, after } => self.pending(device, after),
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
             Want::Close { connection } => self.close(connection),
@@ -463,6 +464,13 @@ impl Driver {
     fn delivered(&self, device: DeviceId, message: MessageId) {
         self.late.borrow_mut().mark(device, message);
         self.retry_late();
+    }
+
+    fn arrived(&self, device: DeviceId, event: (ConversationId, u64)) {
+        let owner = self.supplies.services.directory.account_of(device);
+        if let Some(owner) = owner {
+            self.supplies.conversations.arrived(&owner.address, event);
+        }
     }
 
     fn pending(&self, device: DeviceId, after: MessageId) {

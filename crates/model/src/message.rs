@@ -68,4 +68,6 @@ pub struct StoredMessage {
     pub body: Bytes,
     /// It was sent to a group, whose address is `to`.
     pub in_group: bool,
+    /// Where it stands: the conversation, and its number there.
+    pub event: Option<(ConversationId, u64)>,
 }

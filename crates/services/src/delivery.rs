@@ -371,8 +371,11 @@ impl Deliveries {
         };
         self.forget_landed();
         let device = flight.device;
-        if let Some(message) = self.land(device) {
+        if let Some(landed) = self.land(device) {
+            let message = landed.id;
             self.steps.push_back(Step::Delivered { device, message });
+            let arrived = |event| Step::Arrived { device, event };
+            self.steps.extend(landed.event.map(arrived));
         }
         self.go_on(now_ms, device);
         if self.queues.get(&device).is_some_and(Queue::is_empty) {
@@ -381,11 +384,11 @@ impl Deliveries {
     }
 
     /// Takes the message that was under way out of the queue.
-    fn land(&mut self, device: DeviceId) -> Option<MessageId> {
+    fn land(&mut self, device: DeviceId) -> Option<Arc<StoredMessage>> {
         let queue = self.queues.get_mut(&device)?;
         let message = queue.land()?;
         self.held.remove(&message);
-        Some(message.id)
+        Some(message)
     }
 
     fn copy_failed(&mut self, now_ms: u64, attempt: u64, failure: Failure) {
@@ -420,7 +423,7 @@ impl Deliveries {
                 if let Some(message) = self.land(device)
                     && let Some(queue) = self.queues.get_mut(&device)
                 {
-                    queue.refuse(message);
+                    queue.refuse(message.id);
                 }
             }
         }

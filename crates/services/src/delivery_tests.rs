@@ -15,6 +15,7 @@ fn message(id: i64) -> StoredMessage {
         headers: String::new(),
         body: Bytes::from_static(b"hello"),
         in_group: false,
+        event: None,
     }
 }
 
@@ -438,6 +439,7 @@ impl World {
             match step {
                 Step::Load { device, after } => self.loads.push((device, after)),
                 Step::Emptied { device } => drop(self.waiting.remove(&device)),
+                Step::Arrived { .. } => {}
                 Step::Delivered { device, message } => {
                     let row = self.pending.get_mut(&device).unwrap().remove(&message.0);
                     assert!(row.is_some(), "marked twice: {message}");

@@ -79,6 +79,7 @@ impl Spool {
             headers: message.headers,
             body: message.body,
             in_group: false,
+            event: None,
         };
         for device in devices {
             self.pending.insert((*device, id), stored.clone());

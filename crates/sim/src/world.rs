@@ -372,6 +372,8 @@ impl World {
                 let hops = hops.ok_or_else(|| "there is no such name in this world".to_owned());
                 self.later(SPOOL_US, Happening::Note(Note::Resolved { ticket, hops }));
             }
+            // Who said it is told by the API, which is not in this world.
+            Want::Arrived { .. } => {}
             Want::Close { .. } => {} // Datagrams only: nothing is open.
             Want::TellChanged { .. } | Want::TellBack { .. } => {} // There is no other shard.
             Want::Count { account, address } => {

@@ -106,7 +106,7 @@ INSERT INTO member (conversation, address, joined, horizon, until, role) \
 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, address, joined) DO UPDATE SET \
 until = excluded.until, role = excluded.role";
 
-const EVENT_COLUMNS: &str = "m.id, m.conversation, m.seq, m.epoch, m.author, m.kind, m.detail, \
+pub(crate) const EVENT_COLUMNS: &str = "m.id, m.conversation, m.seq, m.epoch, m.author, m.kind, m.detail, \
 m.received_ms, m.content_type, m.headers, m.body";
 
 pub(crate) fn receipts_json<'a>(receipts: impl Iterator<Item = &'a Watermark>) -> String {
@@ -389,7 +389,7 @@ fn watermark(row: &SqliteRow) -> Result<Watermark, StoreError> {
     })
 }
 
-fn event(row: &SqliteRow) -> Result<Event, StoreError> {
+pub(crate) fn event(row: &SqliteRow) -> Result<Event, StoreError> {
     let octets: Vec<u8> = row.try_get("body")?;
     let epoch: i64 = row.try_get("epoch")?;
     Ok(Event {

@@ -16,6 +16,7 @@ mod inspect;
 mod lock;
 mod presence;
 mod rows;
+mod search;
 mod secrets;
 mod spool;
 mod statements;
@@ -32,6 +33,7 @@ pub use import::{ImportUser, Imported};
 pub use inspect::{database_file, inspect};
 pub use lock::DataLock;
 pub use presence::{ContactState, Pairs, PublicationChanges, SubscriptionChanges};
+pub use search::Search;
 pub use writer::{Appended, Done, QueueFull, Recipients, Writer, WriterMetrics, WriterOptions};
 
 use sqlx::sqlite::{

@@ -3,7 +3,7 @@
 use crate::rows::{self, from_sql, to_sql};
 use crate::{Store, StoreError};
 use bytes::Bytes;
-use sidetone_model::{AccountId, DeviceId, MessageId, Origin, StoredMessage};
+use sidetone_model::{AccountId, ConversationId, DeviceId, MessageId, Origin, StoredMessage};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -114,6 +114,14 @@ impl Store {
     }
 }
 
+/// Where an event stands; messages of before there were conversations stand nowhere.
+fn place(row: &SqliteRow) -> Result<Option<(ConversationId, u64)>, StoreError> {
+    let conversation: Option<i64> = row.try_get("conversation")?;
+    let seq: Option<i64> = row.try_get("seq")?;
+    let place = conversation.zip(seq);
+    Ok(place.map(|(id, seq)| (ConversationId(id), from_sql(seq))))
+}
+
 fn message(row: &SqliteRow) -> Result<StoredMessage, StoreError> {
     let body: Vec<u8> = row.try_get("body")?;
     Ok(StoredMessage {
@@ -125,5 +133,6 @@ fn message(row: &SqliteRow) -> Result<StoredMessage, StoreError> {
         headers: row.try_get("headers")?,
         body: Bytes::from(body),
         in_group: row.try_get::<i64, _>("account")? == 0,
+        event: place(row)?,
     })
 }

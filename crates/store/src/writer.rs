@@ -133,6 +133,7 @@ pub(crate) enum Work {
     Bindings(Vec<(AddressOfRecord, Vec<Binding>)>),
     Receipts(Vec<Watermark>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
+    Index(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -212,6 +213,11 @@ impl Writer {
     /// Waits until everything handed in before is committed.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.ask(Work::Flush).await
+    }
+
+    /// Waits until everything handed in before can be found.
+    pub async fn index(&self) -> Result<(), StoreError> {
+        self.ask(Work::Index).await
     }
 
     /// Commits everything handed in before and ends the writer.

@@ -5,6 +5,8 @@
 
 pub(crate) mod conversations;
 pub(crate) mod events;
+pub(crate) mod presence;
+pub(crate) mod search;
 mod shapes;
 
 use axum::extract::FromRequestParts;
@@ -63,6 +65,9 @@ pub(crate) fn routes() -> axum::Router<State> {
             "/api/v1/conversations/{id}/typing",
             post(conversations::typing),
         )
+        .route("/api/v1/presence", get(presence::show))
+        .route("/api/v1/me/presence", axum::routing::put(presence::say))
+        .route("/api/v1/search", get(search::search))
         .route("/api/v1/events", get(events::upgrade))
 }
 

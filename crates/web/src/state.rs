@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::accounts::Accounts;
 use crate::attempts::Attempts;
 use crate::health::{Metrics, Readiness};
+use crate::presences::Presences;
 use crate::problem::Problem;
 use crate::tokens::Tokens;
 use crate::websocket::{Patience, SipOverWebSocket};
@@ -63,6 +64,8 @@ pub struct Web {
     pub directory: Arc<Directory>,
     /// What is said, and by whom.
     pub conversations: Arc<Conversations>,
+    /// Who is there.
+    pub presences: Arc<dyn Presences>,
     /// Who takes SIP over WebSocket.
     pub sip: Arc<dyn SipOverWebSocket>,
     /// Signs and checks access tokens.

@@ -57,6 +57,7 @@ impl Shard {
                 self.want(Want::Delivered { device, message });
                 self.messages_changed(device);
             }
+            Some(Step::Arrived { device, event }) => self.want(Want::Arrived { device, event }),
             Some(Step::Emptied { device }) => self.services.waiting.remove(device),
             Some(Step::Send {
                 attempt,
@@ -231,6 +232,7 @@ mod tests {
             headers: String::new(),
             body: Bytes::from_static(b"hi"),
             in_group,
+            event: None,
         }
     }
 

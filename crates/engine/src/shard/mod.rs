@@ -24,7 +24,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use sidetone_model::{AccountId, AddressOfRecord, DeviceId, MessageId, NewMessage, StoredMessage};
+use sidetone_model::{
+    AccountId, AddressOfRecord, ConversationId, DeviceId, MessageId, NewMessage, StoredMessage,
+};
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
 use sidetone_services::{Change, EventLimits, Events, Removal};
 use sidetone_services::{PostError, Verdict};
@@ -95,6 +97,13 @@ pub enum Want {
         device: DeviceId,
         /// The message.
         message: MessageId,
+    },
+    /// Tell the conversation that one of its events has reached a device.
+    Arrived {
+        /// The device.
+        device: DeviceId,
+        /// The conversation, and the event's number there.
+        event: (ConversationId, u64),
     },
     /// Read what a device has not got, oldest first, then answer with [`Note::Pending`].
     Pending {

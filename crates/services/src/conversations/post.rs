@@ -388,6 +388,7 @@ fn stored(id: MessageId, message: NewMessage) -> StoredMessage {
     StoredMessage {
         id,
         in_group: message.account == AccountId(0),
+        event: message.place.map(|place| (place.conversation, place.seq)),
         from: message.from,
         to: message.to,
         received_ms: message.received_ms,

@@ -4,7 +4,7 @@
 
 use sidetone_conversation::Target;
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId, SeqRange};
-use sidetone_store::{Change, Found, MemberRow, Page, Watermark};
+use sidetone_store::{Change, Found, MemberRow, Page, Search, Watermark};
 
 use super::live;
 use super::sessions::{News, Typing};
@@ -131,6 +131,20 @@ impl Conversations {
         Ok(self.store.feed(person, after, PAGE_MAX).await?)
     }
 
+    /// What was said with these words, as far as this person may see it, the newest first.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn search(&self, search: &Search<'_>) -> Result<Vec<Event>, PostError> {
+        self.writer.index().await?;
+        let limit = search.limit.min(PAGE_MAX);
+        let search = Search {
+            limit,
+            ..search.clone()
+        };
+        Ok(self.store.search(&search).await?)
+    }
+
     /// The number that an event has in its conversation.
     ///
     /// # Errors
@@ -204,6 +218,26 @@ impl Conversations {
         self.sessions
             .tell(&members, &News::Receipt(watermark.into()));
         Ok(())
+    }
+
+    /// A phone of this person has taken an event. Those who look at the conversation now are told.
+    pub fn arrived(&self, person: &AddressOfRecord, (id, seq): (ConversationId, u64)) {
+        let watermark = Watermark {
+            conversation: id,
+            address: person.clone(),
+            delivered: seq,
+            displayed: 0,
+        };
+        // A watermark that has no room in the queue is below the next one.
+        let _ = self.writer.try_receipts(vec![watermark.clone()]);
+        if self.sessions.is_empty() {
+            return;
+        }
+        if let Some(live) = self.cached(&Place::Of(id)) {
+            let members = live::lock(&live).members();
+            self.sessions
+                .tell(&members, &News::Receipt(watermark.into()));
+        }
     }
 
     /// Somebody writes, or stopped. Nothing of it is kept.

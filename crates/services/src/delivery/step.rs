@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use sidetone_model::{DeviceId, MessageId, StoredMessage};
+use sidetone_model::{ConversationId, DeviceId, MessageId, StoredMessage};
 
 /// How much is held in memory.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,13 @@ pub enum Step {
         device: DeviceId,
         /// What it has.
         message: MessageId,
+    },
+    /// An event of a conversation has reached its first device, or another one.
+    Arrived {
+        /// Which device.
+        device: DeviceId,
+        /// Where the event stands.
+        event: (ConversationId, u64),
     },
     /// The device has everything that was kept for it.
     Emptied {

@@ -9,14 +9,16 @@ use crate::cli::Failure;
 use crate::config::Config;
 use bytes::Bytes;
 use sidetone_engine::{Listen, WebSocketDoor, WebSocketInbound};
+use sidetone_model::{AccountId, AddressOfRecord, PersonPresence, SetPresence};
+use sidetone_services::{Package, View};
 use sidetone_sip::Transport;
 use sidetone_store::Store;
+use sidetone_web::{Answer, Presences, StoreAccounts, Tokens, Unavailable, Web};
 use sidetone_web::{Bounds, Closed, Inbound, Listeners, Peer, Settings, SipOverWebSocket};
-use sidetone_web::{StoreAccounts, Tokens, Unavailable, Web};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// The bound sockets of the web.
 pub(super) struct Doors {
@@ -99,6 +101,7 @@ async fn web(
         accounts: Arc::new(StoreAccounts::new(store, domains)),
         directory: Arc::clone(&running.services.directory),
         conversations: Arc::clone(&running.conversations),
+        presences: Arc::new(People(Arc::clone(&running))),
         sip: Arc::new(Sockets::new(running.door(), listeners)),
         tokens,
         readiness: Arc::new(move || {
@@ -170,5 +173,37 @@ impl SipOverWebSocket for Sockets {
             remote,
             outgoing,
         )))
+    }
+}
+
+/// Who is there: what the engine's shards see, and what people say.
+struct People(Arc<Running>);
+
+impl Presences for People {
+    fn seen(&self, watcher: &AddressOfRecord, person: &AddressOfRecord) -> PersonPresence {
+        let services = &self.0.services;
+        match services
+            .board
+            .view(Package::Presence, person, Some(watcher))
+        {
+            Some(View::Own | View::Others) => services.presence(person, crate::cli::now_ms()),
+            // Who is blocked is not told so: the person looks away.
+            _ => PersonPresence::default(),
+        }
+    }
+
+    fn say(&self, account: AccountId, set: SetPresence) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let said = self.0.engine.set_presence(account, set).await;
+            said.map_err(|error| Unavailable(error.to_string()))
+        })
+    }
+
+    fn sessions(&self, person: &AddressOfRecord, open: u32) {
+        self.0.engine.sessions(person, open);
+    }
+
+    fn feed(&self) -> broadcast::Receiver<AddressOfRecord> {
+        self.0.services.board.feed()
     }
 }

@@ -9,7 +9,7 @@ use super::{Append, Appended, Counters, Done, Recipients, Work, WriterOptions};
 use crate::conversation::{self, Change, Watermark};
 use crate::rows::to_sql;
 use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, MARKS, MESSAGE_COLUMNS, Statements};
-use crate::{Store, StoreError, bindings, sweep};
+use crate::{Store, StoreError, bindings, search, sweep};
 use sidetone_model::{
     AddressOfRecord, Binding, ConversationId, DeviceId, MessageId, NewMessage, Origin, Place,
 };
@@ -59,6 +59,7 @@ pub(super) struct Task {
     round: Vec<AddressOfRecord>,
     receipts: HashMap<(ConversationId, AddressOfRecord), Watermark>,
     flushes: Vec<Answer>,
+    searches: Vec<Answer>,
     closes: Vec<Answer>,
     /// How many groups of one it takes until the next message is no longer kept waiting.
     company: u8,
@@ -104,6 +105,7 @@ impl Task {
             round: Vec::new(),
             receipts: HashMap::new(),
             flushes: Vec::new(),
+            searches: Vec::new(),
             closes: Vec::new(),
             company: 0,
             swept: 0,
@@ -169,6 +171,7 @@ impl Task {
                 Work::Bindings(rows) => self.note_bindings(rows),
                 Work::Receipts(receipts) => self.note_receipts(receipts),
                 Work::Flush(answer) => self.flushes.push(answer),
+                Work::Index(answer) => self.searches.push(answer),
                 Work::Close(answer) => self.closes.push(answer),
             }
         }
@@ -230,6 +233,14 @@ impl Task {
         }
         if self.sweep_due <= Instant::now() {
             self.sweep().await;
+            // The failure is noted.
+            let _ = self.index(false).await;
+        }
+        if !self.searches.is_empty() {
+            let result = self.index(true).await;
+            for answer in self.searches.drain(..) {
+                let _ = answer.send(result.clone());
+            }
         }
     }
 
@@ -446,6 +457,20 @@ impl Task {
         }
     }
 
+    /// Lets new texts be found: some of them, or all.
+    async fn index(&mut self, all: bool) -> Result<(), StoreError> {
+        if self.trouble.again().is_some() {
+            return Ok(());
+        }
+        loop {
+            match search::index(&mut self.connection).await {
+                Ok(more) if more && all => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(self.note_failure(error)),
+            }
+        }
+    }
+
     /// A write that changes nothing: whoever waits for a healthy database need not send a
     /// message to find out.
     async fn probe(&mut self) {
@@ -491,7 +516,12 @@ impl Task {
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "closing the database");
         }
-        for answer in self.flushes.into_iter().chain(self.closes) {
+        for answer in self
+            .flushes
+            .into_iter()
+            .chain(self.searches)
+            .chain(self.closes)
+        {
             let _ = answer.send(result.clone());
         }
         drop(self.store);

@@ -6,6 +6,7 @@
 //! *Invariant*: no event of the person's is left out and none comes twice: what a slow client
 //! missed is read from the store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +18,15 @@ use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use sidetone_model::{ConversationId, Event, EventId};
+use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
 use sidetone_services::Content;
 use sidetone_services::conversations::{Caller, News, Session};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, interval, timeout};
 use utoipa::IntoParams;
 
 use super::conversations::post;
+use super::presence::Presence;
 use super::shapes::{Format, Happened};
 use crate::auth;
 use crate::problem::Problem;
@@ -68,6 +70,10 @@ enum Told<'a> {
         member: &'a str,
         active: bool,
     },
+    /// The state of somebody who is watched.
+    Presence {
+        presence: Presence,
+    },
     /// What the client said is committed.
     Said {
         key: Option<&'a str>,
@@ -103,6 +109,10 @@ enum Asked {
     Typing {
         conversation: i64,
         active: bool,
+    },
+    /// Whose presence to tell, from now on; those named before are no longer watched.
+    Watch {
+        addresses: Vec<String>,
     },
     /// A new access token, before the old one ends.
     Token {
@@ -175,7 +185,11 @@ struct Listener {
     session: Session,
     socket: WebSocket,
     seen: EventId,
+    watched: HashSet<AddressOfRecord>,
 }
+
+/// People watched by one session.
+const WATCHED_MAX: usize = 1_000;
 
 /// The connection is over.
 struct Over;
@@ -193,12 +207,23 @@ impl Listener {
             caller,
             socket,
             seen: EventId(0),
+            watched: HashSet::new(),
         }
     }
 
     async fn serve(mut self, after: Option<EventId>) {
+        self.count_sessions(0);
         // An end is an end, however it came.
         let _ = self.run(after).await;
+        self.count_sessions(1);
+    }
+
+    /// Tells how many sessions this person has, but for so many that are ending.
+    fn count_sessions(&self, ending: usize) {
+        let own = &self.caller.address;
+        let open = self.state.web.conversations.sessions().count(own);
+        let open = u32::try_from(open.saturating_sub(ending)).unwrap_or(u32::MAX);
+        self.state.web.presences.sessions(own, open);
     }
 
     async fn run(&mut self, after: Option<EventId>) -> Go {
@@ -213,6 +238,7 @@ impl Listener {
         self.catch_up().await?;
         let patience = self.state.web.settings.patience;
         let mut closing = self.state.web.closing.clone();
+        let mut feed = self.state.web.presences.feed();
         let mut pings = interval(patience.ping);
         let mut heard = Instant::now();
         loop {
@@ -221,6 +247,7 @@ impl Listener {
                     Some(news) => self.pass_on(news).await?,
                     None => self.catch_up().await?,
                 },
+                changed = feed.recv() => self.presence_changed(changed).await?,
                 message = self.socket.recv() => {
                     heard = Instant::now();
                     let Some(Ok(message)) = message else { return Err(Over) };
@@ -240,6 +267,43 @@ impl Listener {
                 }
             }
         }
+    }
+
+    async fn presence_changed(
+        &mut self,
+        changed: Result<AddressOfRecord, broadcast::error::RecvError>,
+    ) -> Go {
+        match changed {
+            Ok(person) if self.watched.contains(&person) => self.tell_presence(&person).await,
+            Ok(_) => Ok(()),
+            // Too many at once: what is so now is told of everybody.
+            Err(broadcast::error::RecvError::Lagged(_)) => self.tell_presences().await,
+            Err(broadcast::error::RecvError::Closed) => Err(Over),
+        }
+    }
+
+    async fn tell_presences(&mut self) -> Go {
+        let people: Vec<AddressOfRecord> = self.watched.iter().cloned().collect();
+        for person in people {
+            self.tell_presence(&person).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell_presence(&mut self, person: &AddressOfRecord) -> Go {
+        let seen = self.state.web.presences.seen(&self.caller.address, person);
+        let presence = Presence::of(person.as_str(), seen);
+        self.tell(&Told::Presence { presence }).await
+    }
+
+    async fn watch(&mut self, addresses: Vec<String>) -> Go {
+        let known = |text: &String| super::address(&self.state, text).ok();
+        self.watched = addresses
+            .iter()
+            .take(WATCHED_MAX)
+            .filter_map(known)
+            .collect();
+        self.tell_presences().await
     }
 
     /// Reads from the store what came after the last event that was told.
@@ -341,6 +405,7 @@ impl Listener {
                 let id = ConversationId(conversation);
                 conversations.typing(id, &own, active).await
             }
+            Asked::Watch { addresses } => return self.watch(addresses).await,
             Asked::Token { access_token } => return self.go_on(&access_token).await,
         };
         match done {

@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use sidetone_model::{AccountId, Role};
+use sidetone_model::{AccountId, AddressOfRecord, PersonPresence, Role, SetPresence};
 use sidetone_services::{Conversations, Directory};
 use sidetone_store::{NewAccount, Store, WriterOptions};
 use sidetone_web::{
-    Closed, Inbound, Patience, Peer, Settings, SipOverWebSocket, State, StoreAccounts, Tokens, Web,
+    Closed, Inbound, Patience, Peer, Presences, Settings, SipOverWebSocket, State, StoreAccounts,
+    Tokens, Web,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tower::ServiceExt;
 
 pub(crate) struct World {
@@ -28,6 +29,25 @@ pub(crate) struct World {
     close: watch::Sender<bool>,
     broken: Arc<AtomicBool>,
     folder: PathBuf,
+}
+
+/// There is nobody.
+struct Nobody(broadcast::Sender<AddressOfRecord>);
+
+impl Presences for Nobody {
+    fn seen(&self, _: &AddressOfRecord, _: &AddressOfRecord) -> PersonPresence {
+        PersonPresence::default()
+    }
+
+    fn say(&self, _: AccountId, _: SetPresence) -> sidetone_web::Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn sessions(&self, _: &AddressOfRecord, _: u32) {}
+
+    fn feed(&self) -> broadcast::Receiver<AddressOfRecord> {
+        self.0.subscribe()
+    }
 }
 
 pub(crate) struct Answer {
@@ -99,6 +119,7 @@ impl World {
             },
             accounts: Arc::new(StoreAccounts::new(store.clone(), domains)),
             directory,
+            presences: Arc::new(Nobody(broadcast::channel(1).0)),
             conversations: Arc::new(conversations.await.expect("conversations")),
             sip: Arc::clone(&sip) as Arc<dyn SipOverWebSocket>,
             tokens: Tokens::new("example.test", &seed).expect("key"),

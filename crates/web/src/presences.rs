@@ -1,0 +1,18 @@
+//! What the web needs to know and to say of who is there.
+
+use sidetone_model::{AccountId, AddressOfRecord, PersonPresence, SetPresence};
+use tokio::sync::broadcast;
+
+use crate::accounts::Answer;
+
+/// Who is there, as the server sees it and as people say.
+pub trait Presences: Send + Sync + 'static {
+    /// The state of a person as this watcher may see it.
+    fn seen(&self, watcher: &AddressOfRecord, person: &AddressOfRecord) -> PersonPresence;
+    /// What a person says of itself from now on; on disk when it returns.
+    fn say(&self, account: AccountId, set: SetPresence) -> Answer<'_, ()>;
+    /// How many sessions a person has open now.
+    fn sessions(&self, person: &AddressOfRecord, open: u32);
+    /// The addresses whose state may have changed, from now on.
+    fn feed(&self) -> broadcast::Receiver<AddressOfRecord>;
+}
