@@ -260,7 +260,7 @@ async fn a_full_disk_is_told_and_nothing_is_acknowledged() {
     let bob = store.add_account(&account("bob@x.org")).await.unwrap();
     // SQLite's own bound stands for the disk's: it fails at the same place with the same code.
     let options = WriterOptions {
-        pages_max: Some(40),
+        pages_max: Some(100),
         ..WriterOptions::default()
     };
     let writer = store.start_writer(options).await.unwrap();
@@ -298,7 +298,7 @@ async fn a_database_that_refuses_is_left_alone_for_longer_and_longer() {
     let scratch = Scratch::new("pauses");
     let store = open(&scratch).await;
     let options = WriterOptions {
-        pages_max: Some(40),
+        pages_max: Some(100),
         bindings_delay: Duration::from_millis(1),
         ..WriterOptions::default()
     };
