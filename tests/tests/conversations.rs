@@ -1,5 +1,7 @@
 //! Conversations: a desk phone, a softphone and the API in one of them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sidetone_tests::{Api, Phone, Server};
 
@@ -160,6 +162,13 @@ fn what_is_said_twice_with_one_key_is_said_once() {
     );
     let log = ann.ask("GET", &format!("{path}/events"), &Value::Null);
     assert_eq!(texts(&log), ["once", "next"]);
+    // The key is one of this conversation.
+    let other = json!({ "members": ["bob"], "subject": "other" });
+    let other = ann.ask("POST", "/api/v1/conversations", &other);
+    let elsewhere = format!("/api/v1/conversations/{}/messages", other["id"]);
+    let key = "Idempotency-Key: k1\r\n";
+    let said = ann.call_with("POST", &elsewhere, &json!({ "text": "once" }), key);
+    assert_ne!(said.1["id"], first.1["id"]);
     let mut socket = ann.events(None);
     for _ in 0..2 {
         socket.say(&json!({ "type": "say", "conversation": begun["id"], "text": "by the socket", "key": "k2" }));
@@ -167,6 +176,64 @@ fn what_is_said_twice_with_one_key_is_said_once() {
     }
     let log = ann.ask("GET", &format!("{path}/events"), &Value::Null);
     assert_eq!(texts(&log), ["once", "next", "by the socket"]);
+}
+
+/// Says numbers until the server is gone; those that were acknowledged, and the first that was not.
+fn say_until_gone(api: &Api, path: &str, first: usize) -> usize {
+    (first..)
+        .find(|n| {
+            let body = json!({ "text": n.to_string() });
+            let key = format!("Idempotency-Key: number {n}\r\n");
+            let answer = api.try_call("POST", path, &body, &key);
+            answer.is_none_or(|(status, _)| status != 201)
+        })
+        .unwrap_or(first)
+}
+
+#[test]
+fn what_the_api_acknowledged_survives_a_kill_once_and_in_order() {
+    const ROUNDS: u64 = 5;
+    let mut server = Server::with(&["ann", "bob"]);
+    let ann = Api::sign_in(&server, "ann");
+    let begun = ann.ask(
+        "POST",
+        "/api/v1/conversations",
+        &json!({ "members": ["bob"] }),
+    );
+    let path = format!("/api/v1/conversations/{}", begun["id"]);
+    let messages = format!("{path}/messages");
+    let mut next = 0;
+    for round in 0..ROUNDS {
+        next = std::thread::scope(|scope| {
+            let talking = scope.spawn(|| say_until_gone(&ann, &messages, next));
+            std::thread::sleep(Duration::from_millis(40 + 37 * round));
+            server.kill();
+            talking.join().expect("a number")
+        });
+        server.up();
+    }
+    // What had no answer is said again with its key, once.
+    let body = json!({ "text": next.to_string() });
+    let key = format!("Idempotency-Key: number {next}\r\n");
+    assert_eq!(ann.call_with("POST", &messages, &body, &key).0, 201);
+    let mut told = Vec::new();
+    let mut after = 0;
+    loop {
+        let page = ann.ask(
+            "GET",
+            &format!("{path}/events?after={after}&limit=500"),
+            &Value::Null,
+        );
+        let Some(last) = page.as_array().and_then(|page| page.last()) else {
+            break;
+        };
+        after = last["seq"].as_u64().expect("a number");
+        told.extend(texts(&page).into_iter().map(str::to_owned));
+    }
+    let all: Vec<String> = (0..=next).map(|n| n.to_string()).collect();
+    assert_eq!(told, all);
+    let mut bob = Phone::udp(&server, "bob").registered();
+    assert_eq!(bob.texts(all.len()), all, "the phone gets each once");
 }
 
 #[test]
@@ -334,6 +401,13 @@ fn what_one_may_see_is_found_and_nothing_else() {
     assert!(find(&chen, "price").is_empty(), "before her horizon");
     say("a price for all");
     assert_eq!(find(&chen, "price"), ["a price for all"]);
+    // Another wording of what she may not see is not for her either.
+    ann.ask("PATCH", &one(&edited), &json!({ "text": "the last price" }));
+    assert_eq!(find(&chen, "price"), ["a price for all"]);
+    let seen = chen.ask("GET", &format!("{path}/events?after=0"), &Value::Null);
+    assert_eq!(texts(&seen), ["a price for all"]);
+    let missed = chen.events(Some(0)).event("text");
+    assert_eq!(missed["text"], "a price for all");
 }
 
 #[test]

@@ -211,6 +211,7 @@ impl Conversation {
 
     fn append(&mut self, now_ms: u64, author: &AddressOfRecord, bodies: [Option<EventBody>; 2]) {
         let first = self.next_seq;
+        let mut about = Vec::new();
         let mut given_up = Vec::new();
         for body in bodies.into_iter().flatten() {
             let event = NewEvent {
@@ -222,22 +223,24 @@ impl Conversation {
                 body,
             };
             given_up.extend(self.advance(event.seq, event.epoch, author, &event.body));
+            about.push(shows_again(&event.body));
             self.outputs.push_back(Output::Append(event));
         }
-        for seq in first..self.next_seq {
-            self.deliver(seq, first, author);
+        for (seq, about) in (first..self.next_seq).zip(about) {
+            self.deliver(seq, about, first, author);
         }
         for (member, range) in given_up {
             self.give_up(now_ms, member, range);
         }
     }
 
-    /// Asks for the delivery to all but the author who are there, or were until this change.
-    fn deliver(&mut self, seq: u64, since: u64, author: &AddressOfRecord) {
+    /// Asks for the delivery to all but the author who are there, or were until this change, and see what it is about.
+    fn deliver(&mut self, seq: u64, about: Option<u64>, since: u64, author: &AddressOfRecord) {
         let leaving = |p: &Participant| p.stays.last().and_then(|stay| stay.left) >= Some(since);
         for (address, participant) in &self.participants {
             let concerned = participant.is_present() || leaving(participant);
-            if concerned && address != author && participant.sees(seq) {
+            let sees = participant.sees(seq) && about.is_none_or(|target| participant.sees(target));
+            if concerned && address != author && sees {
                 let to = address.clone();
                 self.outputs.push_back(Output::Deliver { seq, to });
             }
@@ -550,4 +553,12 @@ fn once_each(
         }
     }
     Ok(once)
+}
+
+/// The earlier event whose wording an event tells anew.
+fn shows_again(body: &EventBody) -> Option<u64> {
+    match body {
+        EventBody::Edit { target, .. } => Some(*target),
+        _ => None,
+    }
 }

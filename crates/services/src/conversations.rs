@@ -221,6 +221,22 @@ impl Conversations {
         Ok(self.keep(live))
     }
 
+    /// A conversation that somebody names; who was never in it costs one look.
+    async fn open_for(
+        &self,
+        id: ConversationId,
+        person: &AddressOfRecord,
+    ) -> Result<Arc<Mutex<Live>>, PostError> {
+        let place = Place::Of(id);
+        if let Some(live) = self.cached(&place) {
+            return Ok(live);
+        }
+        if !self.store.is_known_in(id, person).await? {
+            return Err(PostError::Unknown);
+        }
+        self.open(&place, 0).await
+    }
+
     fn begin_pair(
         &self,
         a: &AddressOfRecord,
@@ -257,8 +273,30 @@ impl Conversations {
         live
     }
 
-    /// Something could not be committed: the store knows what is.
-    fn forget(&self, id: ConversationId) {
+    /// Whether this is the conversation that all use.
+    fn is_current(&self, live: &Arc<Mutex<Live>>, id: ConversationId) -> bool {
+        let table = self.table();
+        table
+            .by_id
+            .get(&id)
+            .is_some_and(|known| Arc::ptr_eq(known, live))
+    }
+
+    /// Something could not be committed: the store knows what is. Under the conversation's lock, so
+    /// that whoever appends to it has done so before it is read anew, or learns that it is not current.
+    fn forget(&self, live: &Mutex<Live>, id: ConversationId) {
+        let _held = live::lock(live);
+        self.put_away(id);
+    }
+
+    /// The two have parted: another message between them begins another conversation.
+    fn unpair(&self, id: ConversationId) {
+        let mut table = self.table();
+        table.pairs.retain(|_, known| *known != id);
+    }
+
+    /// The same, for who holds the lock.
+    fn put_away(&self, id: ConversationId) {
         let mut table = self.table();
         table.by_id.remove(&id);
         table.pairs.retain(|_, known| *known != id);
@@ -331,7 +369,7 @@ impl Conversations {
         caller: &Caller,
         order: Order,
     ) -> Result<Outcome, PostError> {
-        let live = self.open(&Place::Of(order.conversation), now_ms).await?;
+        let live = self.open_for(order.conversation, &caller.address).await?;
         let input = Input::Command {
             author: caller.address.clone(),
             authority: Authority::Participant,

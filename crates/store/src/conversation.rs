@@ -99,12 +99,16 @@ INSERT INTO conversation \
 (id, address, kind, subject, avatar, epoch, created_ms, pair_a, pair_b, grown) \
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
 subject = excluded.subject, avatar = excluded.avatar, epoch = excluded.epoch, \
-grown = excluded.grown";
+pair_a = excluded.pair_a, pair_b = excluded.pair_b, grown = excluded.grown";
 
 const MEMBER: &str = "\
 INSERT INTO member (conversation, address, joined, horizon, until, role) \
 VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, address, joined) DO UPDATE SET \
 until = excluded.until, role = excluded.role";
+
+/// What a stay shows: of an edit, only where it shows what was edited.
+pub(crate) const VISIBLE: &str = "horizon <= m.seq AND (until IS NULL OR until >= m.seq) \
+AND (m.kind <> 'edit' OR horizon <= m.detail ->> 'target')";
 
 pub(crate) const EVENT_COLUMNS: &str = "m.id, m.conversation, m.seq, m.epoch, m.author, m.kind, m.detail, \
 m.received_ms, m.content_type, m.headers, m.body";
@@ -231,9 +235,12 @@ impl Store {
 
     /// The greatest number of a conversation given so far.
     pub async fn last_conversation(&self) -> Result<ConversationId, StoreError> {
-        let (id,): (i64,) = sqlx::query_as("SELECT coalesce(max(id), 0) FROM conversation")
-            .fetch_one(self.pool())
-            .await?;
+        let (id,): (i64,) = sqlx::query_as(
+            "SELECT max(coalesce((SELECT max(id) FROM conversation), 0), \
+             coalesce((SELECT max(conversation) FROM message), 0))",
+        )
+        .fetch_one(self.pool())
+        .await?;
         Ok(ConversationId(id))
     }
 
@@ -260,6 +267,21 @@ impl Store {
             receipts: receipts.iter().map(watermark).collect::<Result<_, _>>()?,
             last_seq: from_sql(last),
         })
+    }
+
+    /// Whether an address is or was in a conversation.
+    pub async fn is_known_in(
+        &self,
+        conversation: ConversationId,
+        address: &AddressOfRecord,
+    ) -> Result<bool, StoreError> {
+        let row: Option<(i64,)> =
+            sqlx::query_as("SELECT 1 FROM member WHERE conversation = ? AND address = ? LIMIT 1")
+                .bind(conversation.0)
+                .bind(address.as_str())
+                .fetch_optional(self.pool())
+                .await?;
+        Ok(row.is_some())
     }
 
     /// A part of a conversation's log, in order.
@@ -301,7 +323,7 @@ impl Store {
         let sql = format!(
             "SELECT {EVENT_COLUMNS} FROM message m WHERE m.id > ? AND EXISTS \
              (SELECT 1 FROM member WHERE member.conversation = m.conversation AND address = ? \
-             AND horizon <= m.seq AND (until IS NULL OR until >= m.seq)) ORDER BY m.id LIMIT ?"
+             AND {VISIBLE}) ORDER BY m.id LIMIT ?"
         );
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(after.0)

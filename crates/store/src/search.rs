@@ -6,7 +6,7 @@
 //!
 //! *Invariant*: what was taken back is not found; of what was edited, the last wording is.
 
-use crate::conversation::{EVENT_COLUMNS, event};
+use crate::conversation::{EVENT_COLUMNS, VISIBLE, event};
 use crate::rows::to_sql;
 use crate::{Store, StoreError};
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
@@ -94,7 +94,7 @@ impl Store {
             "SELECT {EVENT_COLUMNS} FROM search JOIN message m ON m.id = search.rowid \
              WHERE search MATCH ? AND m.id < ? AND (? IS NULL OR m.conversation = ?) AND EXISTS \
              (SELECT 1 FROM member WHERE member.conversation = m.conversation AND address = ? \
-             AND horizon <= m.seq AND (until IS NULL OR until >= m.seq)) \
+             AND {VISIBLE}) \
              ORDER BY m.id DESC LIMIT ?"
         );
         let conversation = search.conversation.map(|id| id.0);

@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
 use sha2::{Digest, Sha256};
-use sidetone_model::{AddressOfRecord, Origin};
+use sidetone_model::{AddressOfRecord, ConversationId, Origin};
 use sidetone_services::PostError;
 use sidetone_services::conversations::Caller;
 
@@ -142,15 +142,15 @@ pub(crate) fn address(state: &State, text: &str) -> Result<AddressOfRecord, Prob
     }
 }
 
-/// What a request is recognised by: the caller and the key that it chose, or nothing else.
-pub(crate) fn origin(caller: &Caller, key: Option<&str>) -> Origin {
+/// What a request is recognised by: the caller, the conversation and the key that the caller chose, or nothing else.
+pub(crate) fn origin(caller: &Caller, place: ConversationId, key: Option<&str>) -> Origin {
     let Some(key) = key.filter(|key| !key.is_empty()) else {
         return Origin(rand::random());
     };
     let mut hash = Sha256::new();
     hash.update(b"api\0");
     hash.update(caller.address.as_str());
-    hash.update(b"\0");
+    hash.update(place.0.to_be_bytes());
     hash.update(key);
     let digest: [u8; 32] = hash.finalize().into();
     let mut origin = [0; 16];

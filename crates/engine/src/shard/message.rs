@@ -4,7 +4,7 @@
 
 use sidetone_model::{AccountId, AddressOfRecord, MessageId, NewMessage, Origin};
 use sidetone_services::{AccountRef, PostError, any_address};
-use sidetone_sip::{Flow, Message, Method, ServerId};
+use sidetone_sip::{Flow, Message, Method, ServerId, escape_user};
 
 use super::request::Sender;
 use super::{Now, Shard, Want};
@@ -66,7 +66,11 @@ impl Shard {
             }
             Addressee::Group(_) => true,
         };
-        let message = Box::new(self.new_message(now, request, to));
+        let mut message = Box::new(self.new_message(now, request, to));
+        if matches!((to, sender), (Addressee::Group(_), Sender::Device(..))) {
+            // A group is told who wrote, not what a phone calls itself.
+            message.from = uri_text(&author);
+        }
         self.want(Want::Append {
             author,
             message,
@@ -188,6 +192,10 @@ fn sender_text(request: &Message) -> String {
         quoted if quoted.starts_with('"') => format!("{quoted} <{}>", from.uri),
         plain => format!("\"{}\" <{}>", plain.replace(['"', '\\'], ""), from.uri),
     }
+}
+
+fn uri_text(address: &AddressOfRecord) -> String {
+    format!("<sip:{}@{}>", escape_user(address.user()), address.domain())
 }
 
 fn kept_headers(request: &Message) -> String {

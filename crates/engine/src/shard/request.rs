@@ -177,16 +177,16 @@ impl Shard {
                 &[("Allow", ALLOW)],
             );
         }
-        if request.method() == Some(Method::Message)
-            && let Some(group) = self.group_of(request)
-        {
-            return self.message(now, flow, request, sender, &Addressee::Group(group));
-        }
         let Some(account) = self
             .services
             .directory
             .resolve(&self.services.domains, request.request_uri())
         else {
+            if request.method() == Some(Method::Message)
+                && let Some(group) = self.group_of(request)
+            {
+                return self.message(now, flow, request, sender, &Addressee::Group(group));
+            }
             return self.not_here(now, flow, request, sender, pop_routes);
         };
         match request.method() {

@@ -112,7 +112,7 @@ impl Conversations {
     fn post_to(self: &Arc<Self>, live: &Arc<Mutex<Live>>, post: Post) {
         let message = post.message;
         if message.account != AccountId(0)
-            && let Some(why) = overheard(&live::lock(live))
+            && let Some(why) = overheard(&live::lock(live), &post.author, &message.to)
         {
             return (post.done)(Err(PostError::Refused(why)));
         }
@@ -142,11 +142,22 @@ impl Conversations {
         envelope: Envelope,
         done: Done,
     ) {
-        let mut live = live::lock(live);
+        let slot = live;
+        let mut live = live::lock(slot);
+        if !self.is_current(slot, live.id()) {
+            // Put away while we waited: what the store has may be another state.
+            return done(Err(PostError::Busy));
+        }
         live.machine.handle_input(envelope.received_ms, input);
         let items = match drain(&mut live) {
             Ok(items) => items,
-            Err(error) => return done(Err(error)),
+            Err(error) => {
+                if live.unsaved {
+                    // Its beginning has gone with what was refused: it begins anew with the next.
+                    self.put_away(live.id());
+                }
+                return done(Err(error));
+            }
         };
         if items.is_empty() {
             // Nothing changes: what was asked for is so already.
@@ -156,7 +167,7 @@ impl Conversations {
             };
             return done(Ok(outcome));
         }
-        self.commit(&mut live, items, envelope, done);
+        self.commit(slot, &mut live, items, envelope, done);
     }
 
     /// Commits the event that begins a conversation, where nothing has been said in it yet.
@@ -167,22 +178,24 @@ impl Conversations {
     ) -> Result<(), PostError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         {
-            let mut live = live::lock(live);
-            if !live.unsaved {
+            let slot = live;
+            let mut live = live::lock(slot);
+            let items = drain(&mut live)?;
+            if items.is_empty() {
                 return Ok(());
             }
-            let items = drain(&mut live)?;
             let done = Box::new(move |result: Result<Outcome, PostError>| {
                 // Who began it may have gone.
                 let _ = answer.send(result.map(drop));
             });
-            self.commit(&mut live, items, envelope, done);
+            self.commit(slot, &mut live, items, envelope, done);
         }
         answered.await.map_err(|_| PostError::Busy)?
     }
 
     fn commit(
         self: &Arc<Self>,
+        slot: &Arc<Mutex<Live>>,
         live: &mut Live,
         items: Vec<Item>,
         mut envelope: Envelope,
@@ -191,7 +204,9 @@ impl Conversations {
         live.grown |= live.machine.kind() != Kind::Pair;
         let changes = live.unsaved || items.iter().any(|item| changes_state(&item.event.body));
         let mut change = changes.then(|| Box::new(live.change()));
-        live.unsaved = false;
+        if changes && live.machine.pair().is_none() {
+            self.unpair(live.id());
+        }
         if live.grown {
             self.groups.add(live.address().clone(), live.id());
         }
@@ -212,40 +227,46 @@ impl Conversations {
             let message = new_message(live, &item, &envelope, origin, body);
             let mut witnesses = item.to.clone();
             witnesses.push(item.event.author.clone());
-            self.append(message, item, witnesses, change.take(), &gathering);
+            if !self.append(slot, message, item, witnesses, change.take(), &gathering) {
+                // What comes after what is not there is not there either.
+                return;
+            }
         }
     }
 
     fn append(
         self: &Arc<Self>,
+        slot: &Arc<Mutex<Live>>,
         message: NewMessage,
         item: Item,
         witnesses: Vec<AddressOfRecord>,
         change: Option<Box<Change>>,
         gathering: &Arc<Mutex<Gathering>>,
-    ) {
+    ) -> bool {
         let recipients = self.recipients(&item);
-        let conversations = Arc::clone(self);
+        let (conversations, slot) = (Arc::clone(self), Arc::clone(slot));
         let gathered = Arc::clone(gathering);
+        let saves = change.is_some();
         let stored = message.clone();
         let (to, event) = (recipients.clone(), item.event);
         let id = event.conversation;
         let done = Box::new(move |result: Result<Appended, StoreError>| {
+            match &result {
+                // The machine has counted what the store has where it was the first time, or has not.
+                Ok(Appended { known: true, .. }) | Err(_) => conversations.forget(&slot, id),
+                Ok(_) if saves => live::lock(&slot).unsaved = false,
+                Ok(_) => {}
+            }
             let result = result
                 .map(|appended| conversations.committed(appended, event, stored, to, &witnesses));
-            if result.is_err() {
-                conversations.forget(id);
-            }
             gather(&gathered, result.map_err(PostError::from));
         });
-        if self
-            .writer
-            .try_append(message, recipients, change, done)
-            .is_err()
-        {
-            self.forget(id);
+        let taken = self.writer.try_append(message, recipients, change, done);
+        if taken.is_err() {
+            self.put_away(id);
             gather(gathering, Err(PostError::Busy));
         }
+        taken.is_ok()
     }
 
     /// Tells whoever has to know.
@@ -259,8 +280,6 @@ impl Conversations {
     ) -> (EventId, Option<Event>) {
         let id = EventId(appended.id.0);
         if appended.known {
-            // The machine has counted it; the store has it where it was the first time.
-            self.forget(event.conversation);
             return (id, None);
         }
         let event = Arc::new(event.with_id(id));
@@ -301,9 +320,11 @@ impl Conversations {
 
 /// Who writes to one person by that person's address is not to be read by a third who was added to
 /// the conversation of the two meanwhile.
-fn overheard(live: &Live) -> Option<String> {
-    let others = live.machine.kind() != Kind::Pair;
-    others.then(|| {
+fn overheard(live: &Live, author: &AddressOfRecord, to: &AddressOfRecord) -> Option<String> {
+    let machine = &live.machine;
+    let both = machine.is_member(author) && machine.is_member(to);
+    let alone = both && machine.member_count() == 2 && machine.kind() == Kind::Pair;
+    (!alone).then(|| {
         let address = live.address();
         format!("others have been added to this conversation: write to all of them at {address}")
     })

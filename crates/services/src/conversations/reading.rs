@@ -3,7 +3,7 @@
 //! *Invariant*: nothing leaves here that is outside of what the person may see.
 
 use sidetone_conversation::Target;
-use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId, SeqRange};
+use sidetone_model::{AddressOfRecord, ConversationId, Event, EventBody, EventId, SeqRange};
 use sidetone_store::{Change, Found, MemberRow, Page, Search, Watermark};
 
 use super::live;
@@ -91,7 +91,8 @@ impl Conversations {
             }
             let after = Page::After(seq.max(range.first.saturating_sub(1)));
             let part = self.store.events(id, after, room).await?;
-            events.extend(part.into_iter().filter(|event| range.contains(event.seq)));
+            let shown = |event: &Event| range.contains(event.seq) && shows(ranges, event);
+            events.extend(part.into_iter().filter(shown));
         }
         Ok(events)
     }
@@ -111,7 +112,7 @@ impl Conversations {
             }
             let before = Page::Before(seq.min(range.last.saturating_add(1)));
             let mut part = self.store.events(id, before, limit - count).await?;
-            part.retain(|event| range.contains(event.seq));
+            part.retain(|event| range.contains(event.seq) && shows(ranges, event));
             count += u32::try_from(part.len()).unwrap_or(u32::MAX);
             parts.push(part);
         }
@@ -180,7 +181,7 @@ impl Conversations {
         id: ConversationId,
         person: &AddressOfRecord,
     ) -> Result<Vec<SeqRange>, PostError> {
-        let live = self.open(&Place::Of(id), 0).await?;
+        let live = self.open_for(id, person).await?;
         let ranges = live::lock(&live).machine.visible_ranges(person);
         match ranges.is_empty() {
             true => Err(PostError::Unknown),
@@ -199,7 +200,7 @@ impl Conversations {
         seq: u64,
         displayed: bool,
     ) -> Result<(), PostError> {
-        let live = self.open(&Place::Of(id), 0).await?;
+        let live = self.open_for(id, person).await?;
         let members = {
             let live = live::lock(&live);
             if !live.machine.visible(person, seq) || seq > live.last_seq() {
@@ -250,7 +251,7 @@ impl Conversations {
         person: &AddressOfRecord,
         active: bool,
     ) -> Result<(), PostError> {
-        let live = self.open(&Place::Of(id), 0).await?;
+        let live = self.open_for(id, person).await?;
         let mut members = live::lock(&live).members();
         let before = members.len();
         members.retain(|member| member != person);
@@ -264,6 +265,14 @@ impl Conversations {
         };
         self.sessions.tell(&members, &News::Typing(typing.into()));
         Ok(())
+    }
+}
+
+/// Of an edit, only who sees what was edited sees the new wording.
+fn shows(ranges: &[SeqRange], event: &Event) -> bool {
+    match event.body {
+        EventBody::Edit { target, .. } => ranges.iter().any(|range| range.contains(target)),
+        _ => true,
     }
 }
 
@@ -281,7 +290,11 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
     let own = |row: &&MemberRow| row.address == *person;
     let first_seq = conversation.members.iter().find(own)?.horizon;
     let last = conversation.members.iter().rfind(own)?.clone();
-    conversation.members.retain(|row| row.until.is_none());
+    // Who has left learns nothing of those who came after.
+    let present = last.until.is_none();
+    conversation
+        .members
+        .retain(|row| present && row.until.is_none());
     let is_member = |address: &AddressOfRecord| {
         conversation
             .members
@@ -292,7 +305,7 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
     Some(View {
         first_seq,
         last_seq: last.until.map_or(last_seq, |until| until.min(last_seq)),
-        present: last.until.is_none(),
+        present,
         conversation,
         receipts,
     })

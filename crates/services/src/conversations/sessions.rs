@@ -66,8 +66,14 @@ impl Sessions {
         news: &News,
     ) {
         let all = self.lock();
+        let event = matches!(news, News::Event(_));
         for listener in people.into_iter().filter_map(|who| all.get(who)).flatten() {
-            if listener.queue.try_send(news.clone()).is_err() {
+            // After one that was missed none is told: it would be taken for the last that was seen.
+            if event && listener.missed.load(Ordering::Acquire) {
+                continue;
+            }
+            // What is not kept is not missed: there will be a next receipt.
+            if listener.queue.try_send(news.clone()).is_err() && event {
                 listener.missed.store(true, Ordering::Release);
             }
         }

@@ -208,7 +208,10 @@ impl Task {
     fn note_receipts(&mut self, receipts: Vec<Watermark>) {
         for receipt in receipts {
             let key = (receipt.conversation, receipt.address.clone());
-            self.receipts.insert(key, receipt);
+            let (delivered, displayed) = (receipt.delivered, receipt.displayed);
+            let mark = self.receipts.entry(key).or_insert(receipt);
+            mark.delivered = mark.delivered.max(delivered);
+            mark.displayed = mark.displayed.max(displayed);
         }
         self.bindings_due
             .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);

@@ -249,7 +249,7 @@ pub(super) async fn post(
     let order = Order {
         conversation,
         command: Command::Post(content),
-        origin: origin(caller, key),
+        origin: origin(caller, conversation, key),
     };
     let conversations = &state.web.conversations;
     let outcome = conversations.command(now_ms(), caller, order).await?;
@@ -479,7 +479,7 @@ async fn act(
     let order = Order {
         conversation,
         command,
-        origin: origin(caller, None),
+        origin: origin(caller, conversation, None),
     };
     state
         .web

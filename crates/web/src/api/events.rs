@@ -254,6 +254,9 @@ impl Listener {
                     self.hear(message).await?;
                 }
                 _ = pings.tick() => {
+                    if !self.is_welcome() {
+                        return self.close(4401, "the account may not sign in any more").await;
+                    }
                     if heard.elapsed() > patience.silence {
                         return Err(Over);
                     }
@@ -427,6 +430,14 @@ impl Listener {
             }
             Err(problem) => self.tell(&Told::Refused { key, problem }).await,
         }
+    }
+
+    /// Whether the account is still there and may sign in.
+    fn is_welcome(&self) -> bool {
+        let account = self.state.web.directory.find(self.caller.address.as_str());
+        account.is_some_and(|account| {
+            account.account.0.to_string() == self.subject && !account.disabled
+        })
     }
 
     /// A new token of the same account prolongs the session.
