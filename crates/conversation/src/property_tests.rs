@@ -267,14 +267,17 @@ impl World {
         self.log.push(event.clone().with_id(EventId(1)));
     }
 
-    /// Everybody who sees a new event, but its author, is brought it once.
+    /// Everybody who sees a new event, but its author, is brought it once; a new wording only who sees the old one.
     fn check_deliveries(&self, outputs: &[Output], appended: usize) {
         let mut expected = Vec::new();
         for event in &self.log[appended..] {
-            let seeing = self
-                .people
-                .iter()
-                .filter(|(address, p)| p.seen.contains(&event.seq) && **address != event.author);
+            let about = match event.body {
+                EventBody::Edit { target, .. } => target,
+                _ => event.seq,
+            };
+            let seeing = self.people.iter().filter(|(address, p)| {
+                p.seen.contains(&event.seq) && p.seen.contains(&about) && **address != event.author
+            });
             expected.extend(seeing.map(|(address, _)| (event.seq, address)));
         }
         let delivered = outputs.iter().filter_map(|output| match output {
