@@ -115,6 +115,7 @@ class Server:
 
 class Kamailio(Server):
     name = "Kamailio"
+    CONFIG = "kamailio.cfg"
 
     def __init__(self, net, workdir, memory="qm"):
         super().__init__(net.kamailio, net, workdir)
@@ -127,7 +128,7 @@ class Kamailio(Server):
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={DOMAIN}",
              "-keyout", os.path.join(self.dir, "key.pem"), "-out", os.path.join(self.dir, "cert.pem")],
             check=True, stderr=subprocess.DEVNULL)
-        with open(os.path.join(HERE, "kamailio.cfg")) as template:
+        with open(os.path.join(HERE, self.CONFIG)) as template:
             text = template.read()
         # one bucket for each user, so that no lookup walks a chain
         size = max(14, (users - 1).bit_length())
