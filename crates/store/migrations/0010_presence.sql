@@ -41,12 +41,12 @@ CREATE TABLE subscription (
     version     BIGINT NOT NULL
 ) WITHOUT ROWID;
 
--- Contact lists. `state` is `requested` by the account, or `approved`: the contact may see the account.
+-- Contact lists. `requested`: the account asks to see the address; `approved`: the address may see the account.
 CREATE TABLE contact (
     account BIGINT NOT NULL REFERENCES account (id) ON DELETE CASCADE,
     address TEXT NOT NULL,
     state   TEXT NOT NULL,
-    PRIMARY KEY (account, address)
+    PRIMARY KEY (account, address, state)
 ) WITHOUT ROWID;
 CREATE INDEX contact_address ON contact (address, state);
 

@@ -182,24 +182,37 @@ impl Store {
         self.execute_pair(sql, account, Some(other)).await
     }
 
-    /// The account lets somebody see it.
+    /// The account lets somebody see it, whether asked or not; what was asked is answered.
     pub async fn approve_contact(
         &self,
         account: AccountId,
         other: &AddressOfRecord,
     ) -> Result<(), StoreError> {
         let sql = "INSERT INTO contact (account, address, state) VALUES (?, ?, 'approved') \
-                   ON CONFLICT (account, address) DO UPDATE SET state = 'approved'";
-        self.execute_pair(sql, account, Some(other)).await
+                   ON CONFLICT DO NOTHING";
+        self.execute_pair(sql, account, Some(other)).await?;
+        self.answer_request(account, other).await
     }
 
-    /// The account forgets a contact, or a request.
+    /// The account lets somebody see it no more, or declines.
     pub async fn revoke_contact(
         &self,
         account: AccountId,
         other: &AddressOfRecord,
     ) -> Result<(), StoreError> {
-        let sql = "DELETE FROM contact WHERE account = ? AND address = ?";
+        let sql = "DELETE FROM contact WHERE account = ? AND address = ? AND state = 'approved'";
+        self.execute_pair(sql, account, Some(other)).await?;
+        self.answer_request(account, other).await
+    }
+
+    async fn answer_request(
+        &self,
+        account: AccountId,
+        other: &AddressOfRecord,
+    ) -> Result<(), StoreError> {
+        let sql = "DELETE FROM contact WHERE state = 'requested' \
+                   AND address = (SELECT address FROM account WHERE id = ?) \
+                   AND account = (SELECT id FROM account WHERE address = ?)";
         self.execute_pair(sql, account, Some(other)).await
     }
 

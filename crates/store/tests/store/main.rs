@@ -9,5 +9,6 @@
 mod backup;
 mod directory;
 mod kill;
+mod presence;
 mod spool;
 mod support;
