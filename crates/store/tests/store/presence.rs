@@ -125,7 +125,7 @@ async fn contacts_are_asked_for_and_approved_and_some_are_blocked() {
     store.request_contact(ann, &bob_aor).await.unwrap();
     store.request_contact(bob, &ann_aor).await.unwrap();
     let asked = store.contact_requests(&bob_aor).await.unwrap();
-    assert_eq!(asked, [ann_aor.clone()]);
+    assert_eq!(asked, std::slice::from_ref(&ann_aor));
     store.approve_contact(bob, &ann_aor).await.unwrap();
     assert_eq!(store.contact_requests(&bob_aor).await.unwrap(), []);
     assert_eq!(store.contact_requests(&ann_aor).await.unwrap().len(), 1);
