@@ -4,7 +4,7 @@
 
 use crate::Malformed;
 use crate::grammar::{breaks_uri, quoted_end, seconds, trim, trim_start, utf8};
-use crate::params::Params;
+use crate::params::{Params, unquote};
 use crate::uri::{Uri, split_scheme};
 
 /// An address with its display name and header parameters.
@@ -80,10 +80,14 @@ impl<'a> NameAddr<'a> {
         Uri::parse(self.uri)
     }
 
-    /// The `tag` parameter; an empty one counts as none.
+    /// The `tag` parameter; one without a value counts as none, and does not hide the one that we add to it.
     #[must_use]
     pub fn tag(&self) -> Option<&'a str> {
-        self.params.value("tag").filter(|tag| !tag.is_empty())
+        let mut tags = self
+            .params
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("tag"));
+        tags.find_map(|(_, value)| value.map(unquote).filter(|tag| !tag.is_empty()))
     }
 
     /// The `q` parameter in thousandths; a malformed one counts as none.
@@ -166,6 +170,19 @@ mod tests {
 
     fn parse(text: &str) -> NameAddr<'_> {
         NameAddr::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_tag_without_a_value_hides_no_other() {
+        for (text, tag) in [
+            ("<sip:a@b>;tag", None),
+            ("<sip:a@b>;tag=", None),
+            ("<sip:a@b>;tag;tag=t", Some("t")),
+            ("<sip:a@b>;tag=;Tag=t", Some("t")),
+            ("<sip:a@b>;tag=1;tag=2", Some("1")),
+        ] {
+            assert_eq!(parse(text).tag(), tag, "{text}");
+        }
     }
 
     #[test]
