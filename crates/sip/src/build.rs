@@ -10,6 +10,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::name_addr::open_ended;
 use crate::{HeaderName, Message, reason_phrase, received};
 
 /// Name of this software in Server and User-Agent.
@@ -144,7 +145,8 @@ impl<'m> ResponseBuilder<'m> {
             return;
         }
         if !self.request.to().is_ok_and(|to| to.tag().is_some()) {
-            self.out.truncate(self.out.len() - 2);
+            let length = open_ended(&self.out).len();
+            self.out.truncate(length);
             self.out.extend_from_slice(b";tag=");
             self.out.extend_from_slice(&self.tag);
             self.out.extend_from_slice(b"\r\n");

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use crate::name_addr::open_ended;
 use crate::{Contact, HeaderName, Malformed, Message, NameAddr, RequestBuilder, Uri};
 
 /// The longest texts that one dialog keeps, all together.
@@ -106,7 +107,9 @@ impl Dialog {
             local_tag: local_tag.into(),
             // RFC 3261 §12.1.1: a peer of RFC 2543 has no tag.
             remote_tag: request.from()?.tag().unwrap_or_default().into(),
-            local: [to, b";tag=", local_tag.as_bytes()].concat().into(),
+            local: [open_ended(to), b";tag=", local_tag.as_bytes()]
+                .concat()
+                .into(),
             remote: remote.into(),
             target: target(request)?.ok_or(Malformed("no Contact"))?,
             routes: routes(request)?,

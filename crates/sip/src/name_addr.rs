@@ -164,12 +164,29 @@ impl<'a> Contact<'a> {
     }
 }
 
+/// A value to which a parameter can be added: without the one `;` at its end that is let through.
+pub(crate) fn open_ended(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii_end();
+    value.strip_suffix(b";").unwrap_or(value).trim_ascii_end()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(text: &str) -> NameAddr<'_> {
         NameAddr::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_parameter_is_added_behind_the_last_one() {
+        for (value, open) in [
+            ("<sip:a@b>", "<sip:a@b>"),
+            ("<sip:a@b>;", "<sip:a@b>"),
+            ("<sip:a@b>;x=1 ; \r\n", "<sip:a@b>;x=1"),
+        ] {
+            assert_eq!(open_ended(value.as_bytes()), open.as_bytes(), "{value}");
+        }
     }
 
     #[test]
