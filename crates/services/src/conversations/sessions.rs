@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sidetone_model::{AddressOfRecord, Event, EventId};
+use sidetone_model::{AddressOfRecord, Event};
 use tokio::sync::mpsc;
 
 /// What waits for a session that is slow; more makes it read from the store.
@@ -84,12 +84,7 @@ impl Sessions {
         self.lock().get(address).map_or(0, Vec::len)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.lock().values().map(Vec::len).sum()
-    }
-
-    /// Whether there is none.
+    /// Whether nobody listens.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
@@ -149,11 +144,6 @@ impl Session {
             return None;
         }
         news
-    }
-
-    /// Whether an event is one that this session has to be told after `seen`.
-    pub fn is_new(event: &Event, seen: EventId) -> bool {
-        event.id > seen
     }
 }
 
