@@ -14,7 +14,8 @@ pub mod reading;
 mod sessions;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sidetone_conversation::{Authority, Command, Input, Refusal};
@@ -34,6 +35,8 @@ pub use sessions::{News, Session, Sessions, Typing};
 
 /// Conversations kept in memory; those that were used longest ago make room.
 const LIVE_MAX: usize = 10_000;
+/// Conversations read or begun at once.
+const OPENING: usize = 64;
 
 /// Why nothing was posted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,8 +96,15 @@ pub struct Conversations {
     groups: Arc<Groups>,
     sessions: Sessions,
     live: Mutex<Table>,
-    /// Only one at a time is read or begun, so that none is twice.
-    opening: tokio::sync::Mutex<()>,
+    /// A place is read or begun by one at a time, so that none is twice.
+    opening: Box<[tokio::sync::Mutex<()>]>,
+    hasher: RandomState,
+    /// Names of groups are given one after the other.
+    naming: tokio::sync::Mutex<()>,
+    /// How often something was put away of which the writer may still have had events.
+    put_away: AtomicU64,
+    /// All of which, up to this number, it has none any more.
+    settled: AtomicU64,
     next_id: AtomicI64,
     names: Entropy,
     tell: OnceLock<Tell>,
@@ -147,7 +157,13 @@ impl Conversations {
             names: Entropy::new(names),
             sessions: Sessions::default(),
             live: Mutex::default(),
-            opening: tokio::sync::Mutex::new(()),
+            opening: (0..OPENING)
+                .map(|_| tokio::sync::Mutex::default())
+                .collect(),
+            hasher: RandomState::new(),
+            naming: tokio::sync::Mutex::default(),
+            put_away: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             tell: OnceLock::new(),
             store,
             writer,
@@ -196,12 +212,11 @@ impl Conversations {
         if let Some(live) = self.cached(place) {
             return Ok(live);
         }
-        let _only = self.opening.lock().await;
+        let _only = self.opening_of(place).lock().await;
         if let Some(live) = self.cached(place) {
             return Ok(live);
         }
-        // What is under way for a conversation that was put away has to be seen.
-        self.writer.flush().await?;
+        self.settle().await?;
         let id = match place {
             Place::Of(id) => Some(*id),
             Place::Pair(a, b) => {
@@ -219,6 +234,26 @@ impl Conversations {
             (None, Place::Of(_)) => return Err(PostError::Unknown),
         };
         Ok(self.keep(live))
+    }
+
+    fn opening_of(&self, place: &Place) -> &tokio::sync::Mutex<()> {
+        let hash = match place {
+            Place::Of(id) => self.hasher.hash_one(id),
+            Place::Pair(a, b) => self.hasher.hash_one(pair_key(a, b)),
+        };
+        let [low, ..] = hash.to_le_bytes();
+        &self.opening[usize::from(low) % OPENING]
+    }
+
+    /// What is under way for a conversation that was put away has to be seen. One that was put away
+    /// to make room has nothing under way: that would hold it.
+    async fn settle(&self) -> Result<(), PostError> {
+        let number = self.put_away.load(Ordering::Acquire);
+        if self.settled.load(Ordering::Acquire) < number {
+            self.writer.flush().await?;
+            self.settled.fetch_max(number, Ordering::AcqRel);
+        }
+        Ok(())
     }
 
     /// A conversation that somebody names; who was never in it costs one look.
@@ -265,6 +300,11 @@ impl Conversations {
         let pair = live.pair_key();
         let live = Arc::new(Mutex::new(live));
         let mut table = self.table();
+        let known = table.by_id.get(&id);
+        if let Some(known) = known {
+            // It was read by its number and by its pair at once.
+            return Arc::clone(known);
+        }
         make_room(&mut table);
         if let Some(pair) = pair {
             table.pairs.insert(pair, id);
@@ -298,6 +338,7 @@ impl Conversations {
     /// The same, for who holds the lock.
     fn put_away(&self, id: ConversationId) {
         let mut table = self.table();
+        self.put_away.fetch_add(1, Ordering::AcqRel);
         table.by_id.remove(&id);
         table.pairs.retain(|_, known| *known != id);
     }
@@ -329,7 +370,7 @@ impl Conversations {
         caller: &Caller,
         group: NewGroup,
     ) -> Result<ConversationId, PostError> {
-        let only = self.opening.lock().await;
+        let only = self.naming.lock().await;
         let id = self.new_id();
         let domain = caller.address.domain();
         let address = match &group.name {
