@@ -276,6 +276,10 @@ fn routes(request: &Message) -> Result<Box<[Box<str>]>, Malformed> {
         if routes.len() == ROUTES_MAX {
             return Err(Malformed("more Record-Route than a dialog keeps"));
         }
+        // A strict router would become the Request-URI (RFC 3261 §12.2.1.1).
+        if !route.parse_uri()?.is_sip() {
+            return Err(Malformed("a Record-Route that is no SIP URI"));
+        }
         routes.push(format!("<{}>{}", route.uri, route.params.as_str()).into());
     }
     Ok(routes.into())

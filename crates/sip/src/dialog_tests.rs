@@ -108,3 +108,17 @@ fn what_makes_no_dialog_is_refused() {
         );
     }
 }
+
+#[test]
+fn what_a_record_names_has_to_be_a_sip_uri() {
+    for (route, good) in [
+        ("<sip:p1;lr>", true),
+        ("<sips:p1>", true),
+        ("<p:three.example;lr>", false),
+        ("<tel:+47>", false),
+    ] {
+        let more = contact("sip:bob@192.0.2.1") + &format!("Record-Route: {route}\r\n");
+        let dialog = Dialog::accept(&subscribe(5, "", &more), "t");
+        assert_eq!(dialog.is_ok(), good, "{route}");
+    }
+}
