@@ -20,7 +20,7 @@ def extra(section, name, found):
     progress(f"{section} {name}: {found}")
 
 
-def table(summary, targets):
+def table(summary, targets, peer="Kamailio"):
     loads = summary["loads"]
     machine = summary["machine"]
     print(f"\n{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, loopback; "
@@ -45,7 +45,7 @@ def table(summary, targets):
     sections(summary)
     for name, times in summary["restarts"].items():
         print(f"{name} ended or refused phones {times} times and was started again")
-    verdict(summary["ratios"], targets)
+    verdict(summary["ratios"], targets, peer)
 
 
 def ms(value):
@@ -79,8 +79,17 @@ def sections(summary):
                 print(f"{section:16} {name:9} {found['error'].strip()}")
 
 
-def verdict(ratios, targets):
+def messaging(summary):
+    for kind, by_server in summary["session_kib"].items():
+        each = ", ".join(f"{name} {kib:.1f} KiB" for name, kib in by_server.items())
+        print(f"{kind:16} idle, resident: {each}")
+    if page := summary["log_page"]:
+        print(f"log page         {page['page']} last of {page['events']} events: {page['first_ms']} ms the first time,"
+              f" {page['again_ms']} ms then; the server grew by {page['grew_kib']} KiB")
+
+
+def verdict(ratios, targets, peer):
     for key, limit in targets.items():
         if key in ratios:
-            print(f"{key:18} {ratios[key]:5.2f} × Kamailio, wanted at most {limit}"
+            print(f"{key:18} {ratios[key]:5.2f} × {peer}, wanted at most {limit}"
                   f"{'' if ratios[key] <= limit else '   MISSED'}")

@@ -159,6 +159,7 @@ class Kamailio(Server):
 
 class Sidetone(Server):
     name = "Sidetone"
+    HTTPS, HTTP = 8443, 8080
 
     def __init__(self, net, workdir, binary):
         super().__init__(net.sidetone, net, workdir)
@@ -176,7 +177,7 @@ tls = ["{host}:5061"]
 routing = "proxy"
 trusted = ["{self.net.caller}/32"]
 [https]
-listen = ["{host}:8443"]
+listen = ["{host}:{self.HTTPS}"]
 [limits]
 exempt = [{exempt}]
 """)

@@ -45,6 +45,9 @@ pub struct NewMessage {
     pub body: Bytes,
     /// What it is recognised by when it comes again.
     pub origin: Origin,
+    /// The origin is a key that the sender chose: it is recognised for a day, and not only as long
+    /// as a request is repeated.
+    pub keyed: bool,
     /// Where it stands in its conversation.
     pub place: Option<Place>,
 }

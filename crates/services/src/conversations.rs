@@ -395,6 +395,7 @@ impl Conversations {
         Envelope {
             sender: caller.sender(),
             origin: Origin(digest.to_be_bytes()),
+            keyed: false,
             received_ms: now_ms,
             body: None,
         }
@@ -419,6 +420,7 @@ impl Conversations {
         let envelope = Envelope {
             sender: caller.sender(),
             origin: order.origin,
+            keyed: order.keyed,
             received_ms: now_ms,
             body: None,
         };
@@ -498,4 +500,6 @@ pub struct Order {
     pub command: Command,
     /// What it is recognised by when it comes again.
     pub origin: Origin,
+    /// The origin is a key that the caller chose.
+    pub keyed: bool,
 }

@@ -240,6 +240,7 @@ fn message(n: u64) -> NewMessage {
         headers: String::new(),
         body: Bytes::from(format!("{n} {}", "x".repeat(100))),
         origin: Origin(origin),
+        keyed: false,
         place: None,
     }
 }

@@ -130,7 +130,7 @@ pub(crate) async fn commit(
     connection: &mut SqliteConnection,
     messages: SqlStr,
     arguments: SqliteArguments,
-    changes: &[Change],
+    changes: &[&Change],
 ) -> Result<(), StoreError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     for change in changes {

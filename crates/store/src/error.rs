@@ -23,6 +23,9 @@ pub enum StoreError {
     /// Another process held the database for too long: nothing was stored.
     #[error("the database is busy: another process holds it; try again")]
     Busy,
+    /// What comes before it in its conversation was not stored: nothing was stored.
+    #[error("what comes before it in its conversation was not stored; try again")]
+    Gap,
     /// The store is shutting down: nothing was stored.
     #[error("the store is closing")]
     Closed,
@@ -59,9 +62,14 @@ impl StoreError {
         }
     }
 
+    /// Whether the fault may be with one message of those stored together.
+    pub(crate) fn is_of_one(&self) -> bool {
+        !matches!(self, Self::DiskFull | Self::Busy | Self::Closed)
+    }
+
     /// Whether the same call may succeed a little later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::Busy | Self::Closed)
+        matches!(self, Self::DiskFull | Self::Busy | Self::Gap | Self::Closed)
     }
 }
 
@@ -76,6 +84,8 @@ impl From<sqlx::Error> for StoreError {
         match code.map(|c| c & 0xff) {
             Some(13) => Self::DiskFull,
             Some(5 | 6) => Self::Busy,
+            // SQLITE_CONSTRAINT_TRIGGER: the only one of ours that raises.
+            _ if code == Some(1811) => Self::Gap,
             _ if code == Some(778) => Self::DiskFull,
             _ => Self::Database(Arc::new(error)),
         }

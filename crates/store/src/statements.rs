@@ -21,9 +21,17 @@ pub(crate) const MARKS: &str = "DELETE FROM delivery WHERE (device, message) IN 
 /// Forgets addresses.
 pub(crate) const FORGET: &str = "DELETE FROM binding WHERE aor IN (SELECT value FROM json_each(?))";
 
-/// Values a message: the fifteen of the table, its devices, accounts that have none, and marks to
-/// ride along.
-pub(crate) const MESSAGE_COLUMNS: usize = 18;
+/// Values a message: the fifteen of the table, whether its origin is a key, its devices, accounts
+/// that have none, and marks to ride along.
+pub(crate) const MESSAGE_COLUMNS: usize = 19;
+
+/// Messages that came with one of these keys before.
+pub(crate) const KEYED: &str = "SELECT origin, message FROM key WHERE origin IN \
+     (SELECT unhex(value) FROM json_each(?))";
+
+/// Forgets keys from before a time.
+pub(crate) const FORGET_KEYS: &str = "DELETE FROM key WHERE received_ms < ?";
+
 const SIZES: usize = 9;
 
 /// Texts by size: 1, 2, 4 … 256 rows.
@@ -51,7 +59,7 @@ impl Statements {
     }
 
     /// How many texts there are: what the connection's statement cache must hold.
-    pub(crate) const COUNT: usize = 2 * SIZES + 2;
+    pub(crate) const COUNT: usize = 2 * SIZES + 4;
 }
 
 fn pick(texts: &[Arc<str>; SIZES], rows: usize) -> Arc<str> {
@@ -62,7 +70,7 @@ fn pick(texts: &[Arc<str>; SIZES], rows: usize) -> Arc<str> {
 fn spool(rows: usize) -> Arc<str> {
     let mut sql = String::from(
         "INSERT INTO spool (id, sender, recipient, account, received_ms, content_type, \
-         headers, body, origin, conversation, seq, epoch, author, kind, detail, \
+         headers, body, origin, keyed, conversation, seq, epoch, author, kind, detail, \
          devices, accounts, marks) SELECT * FROM (",
     );
     values(&mut sql, rows, MESSAGE_COLUMNS);

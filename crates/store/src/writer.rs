@@ -53,6 +53,8 @@ pub struct WriterOptions {
     pub marks_delay: Duration,
     /// How long a message is recognised when it comes again.
     pub origins_kept: Duration,
+    /// How long a key that a sender chose is recognised.
+    pub keys_kept: Duration,
     /// The most pages that the database may grow to; none for as many as the disk holds.
     pub pages_max: Option<u32>,
 }
@@ -65,6 +67,7 @@ impl Default for WriterOptions {
             bindings_delay: Duration::from_millis(100),
             marks_delay: Duration::from_millis(50),
             origins_kept: Duration::from_secs(64),
+            keys_kept: Duration::from_secs(24 * 3600),
             pages_max: None,
         }
     }

@@ -138,6 +138,7 @@ impl Shard {
             headers: kept_headers(request),
             body: request.body(),
             origin: origin_of(request, address),
+            keyed: false,
             place: None,
         }
     }

@@ -55,6 +55,8 @@ pub(super) struct Envelope {
     /// Display name and URI of the author.
     pub(super) sender: String,
     pub(super) origin: Origin,
+    /// The origin is a key that the author chose.
+    pub(super) keyed: bool,
     pub(super) received_ms: u64,
     /// The body as it came, which goes on to phones as it came.
     pub(super) body: Option<Body>,
@@ -124,6 +126,7 @@ impl Conversations {
         let envelope = Envelope {
             sender: message.from,
             origin: message.origin,
+            keyed: message.keyed,
             received_ms: message.received_ms,
             body: Some(Body {
                 content_type: message.content_type,
@@ -394,6 +397,7 @@ fn new_message(
         headers: body.headers,
         body: body.octets,
         origin,
+        keyed: envelope.keyed,
         place: Some(Row {
             conversation: event.conversation,
             seq: event.seq,

@@ -5,13 +5,15 @@
 
 use super::origins::Origins;
 use super::trouble::Trouble;
-use super::{Append, Appended, Counters, Done, Recipients, Work, WriterOptions};
+use super::{Append, Appended, Counters, Work, WriterOptions};
 use crate::conversation::{self, Change, Watermark};
 use crate::rows::to_sql;
-use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, MARKS, MESSAGE_COLUMNS, Statements};
+use crate::statements::{
+    APPENDS_MAX, BINDINGS_MAX, FORGET, FORGET_KEYS, KEYED, MARKS, MESSAGE_COLUMNS, Statements,
+};
 use crate::{Store, StoreError, bindings, search, sweep};
 use sidetone_model::{
-    AddressOfRecord, Binding, ConversationId, DeviceId, MessageId, NewMessage, Origin, Place,
+    AddressOfRecord, Binding, ConversationId, DeviceId, MessageId, Origin, Place,
 };
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
@@ -28,6 +30,8 @@ const CACHE_MIB: u32 = 16;
 const CHECKPOINT_PAGES: u32 = 4_000;
 const PROBE: &str = "UPDATE counter SET value = value WHERE name = 'directory'";
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
+/// Often, so that there are few at a time.
+const KEYS_PERIOD: Duration = Duration::from_secs(60);
 /// Marks of one transaction, and the number that no longer waits for company.
 const MARKS_MAX: usize = 1_024;
 /// A failed disk must not fill the memory: beyond this, marks are given up. A device then
@@ -65,6 +69,7 @@ pub(super) struct Task {
     company: u8,
     swept: i64,
     sweep_due: Instant,
+    keys_due: Instant,
     trouble: Trouble,
 }
 
@@ -110,6 +115,7 @@ impl Task {
             company: 0,
             swept: 0,
             sweep_due: now,
+            keys_due: now,
             trouble: Trouble::default(),
         })
     }
@@ -255,20 +261,38 @@ impl Task {
         result
     }
 
-    /// One transaction: everything appended, and as many marks as ride along.
+    /// One transaction: everything appended, and as many marks as ride along. Where that is refused
+    /// for good, each message has a transaction of its own: one that cannot be stored costs no other.
     async fn commit_group(&mut self) -> Result<(), StoreError> {
         let appends = std::mem::take(&mut self.appends);
-        let mut group = Group::new(appends, &self.origins, self.next_id);
-        let changes = std::mem::take(&mut group.changes);
-        let marks = self.marks.len().min(MARKS_MAX);
-        let sql = match group.messages.len() {
-            0 => MARKS.into_sql_str(),
-            messages => AssertSqlSafe(self.statements.spool(messages)).into_sql_str(),
+        let (group, result) = self.try_group(appends).await;
+        match &result {
+            Err(error) if error.is_of_one() && group.appends.len() > 1 => {}
+            _ => {
+                self.answer(group, &result);
+                return result;
+            }
+        }
+        let mut last = Ok(());
+        for (append, _) in group.appends {
+            let (one, result) = self.try_group(vec![append]).await;
+            self.answer(one, &result);
+            last = result;
+        }
+        last
+    }
+
+    async fn try_group(&mut self, appends: Vec<Append>) -> (Group, Result<(), StoreError>) {
+        let keyed = self.keyed(&appends).await;
+        let (keyed, unknown) = match keyed {
+            Ok(keyed) => (keyed, None),
+            Err(error) => (HashMap::new(), Some(error)),
         };
-        let result = match group.arguments(&self.marks[..marks]) {
-            Ok(arguments) if changes.is_empty() => self.transact(sql, arguments).await,
-            Ok(arguments) => self.transact_with(sql, arguments, &changes).await,
-            Err(error) => Err(error),
+        let group = Group::new(appends, &self.origins, keyed, self.next_id);
+        let marks = self.marks.len().min(MARKS_MAX);
+        let result = match unknown {
+            Some(error) => Err(error),
+            None => self.store_group(&group, marks).await,
         };
         match &result {
             Ok(()) => {
@@ -280,8 +304,49 @@ impl Task {
         }
         let next = self.after(self.options.marks_delay);
         self.marks_due = (!self.marks.is_empty()).then_some(next);
-        self.answer(group, &result);
-        result
+        (group, result)
+    }
+
+    async fn store_group(&mut self, group: &Group, marks: usize) -> Result<(), StoreError> {
+        let sql = match group.fresh {
+            0 => MARKS.into_sql_str(),
+            _ => AssertSqlSafe(self.statements.spool(group.fresh().count())).into_sql_str(),
+        };
+        let arguments = group.arguments(&self.marks[..marks])?;
+        let changes: Vec<&Change> = group
+            .fresh()
+            .filter_map(|(append, _)| append.change.as_deref())
+            .collect();
+        match changes.as_slice() {
+            [] => self.transact(sql, arguments).await,
+            changes => self.transact_with(sql, arguments, changes).await,
+        }
+    }
+
+    /// Messages that came before with a key that one of these has.
+    async fn keyed(
+        &mut self,
+        appends: &[Append],
+    ) -> Result<HashMap<Origin, MessageId>, StoreError> {
+        let keys: Vec<String> = appends
+            .iter()
+            .filter(|append| append.message.keyed)
+            .map(|append| format!("{:032x}", u128::from_be_bytes(append.message.origin.0)))
+            .collect();
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let json = serde_json::to_string(&keys).map_err(|_| StoreError::Corrupt("key"))?;
+        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(KEYED)
+            .bind(json)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(|error| self.note_failure(error.into()))?;
+        let known = |(origin, id): (Vec<u8>, i64)| {
+            let origin = origin.try_into().map_err(|_| StoreError::Corrupt("key"))?;
+            Ok((Origin(origin), MessageId(id)))
+        };
+        rows.into_iter().map(known).collect()
     }
 
     fn answer(&mut self, group: Group, result: &Result<(), StoreError>) {
@@ -293,14 +358,14 @@ impl Task {
             for (origin, id) in &group.origins {
                 self.origins.insert(*origin, *id, now);
             }
-            self.company = match group.done.len() {
+            self.company = match group.appends.len() {
                 0 => self.company,
                 1 => self.company.saturating_sub(1),
                 _ => COMPANY,
             };
         }
-        for (done, appended) in group.done {
-            done(result.clone().map(|()| appended));
+        for (append, appended) in group.appends {
+            (append.done)(result.clone().map(|()| appended));
         }
     }
 
@@ -309,7 +374,7 @@ impl Task {
         &mut self,
         sql: SqlStr,
         arguments: SqliteArguments,
-        changes: &[Change],
+        changes: &[&Change],
     ) -> Result<(), StoreError> {
         let start = Instant::now();
         match conversation::commit(&mut self.connection, sql, arguments, changes).await {
@@ -433,6 +498,10 @@ impl Task {
     }
 
     fn note_failure(&mut self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Gap) {
+            // Not the database's fault.
+            return error;
+        }
         self.counters.failures.fetch_add(1, Relaxed);
         *self.counters.trouble() = Some(error.clone());
         if let Some(times) = self.trouble.failed(Instant::now()) {
@@ -487,6 +556,14 @@ impl Task {
     }
 
     async fn try_sweep(&mut self) -> Result<(), StoreError> {
+        let kept_ms = u64::try_from(self.options.keys_kept.as_millis()).unwrap_or(u64::MAX);
+        if self.keys_due <= Instant::now() {
+            self.keys_due = Instant::now() + KEYS_PERIOD;
+            sqlx::query(FORGET_KEYS)
+                .bind(to_sql(unix_ms().saturating_sub(kept_ms)))
+                .execute(&mut self.connection)
+                .await?;
+        }
         let (version,): (i64,) =
             sqlx::query_as("SELECT value FROM counter WHERE name = 'directory'")
                 .fetch_one(&mut self.connection)
@@ -534,19 +611,22 @@ impl Task {
 /// One transaction's worth of appends, with numbers given.
 #[derive(Default)]
 struct Group {
-    messages: Vec<(MessageId, NewMessage, Recipients)>,
-    changes: Vec<Change>,
-    done: Vec<(Done, Appended)>,
+    appends: Vec<(Append, Appended)>,
     origins: HashMap<Origin, MessageId>,
     fresh: i64,
     duplicates: u64,
 }
 
 impl Group {
-    fn new(appends: Vec<Append>, known: &Origins, next_id: i64) -> Self {
+    fn new(
+        appends: Vec<Append>,
+        known: &Origins,
+        keyed: HashMap<Origin, MessageId>,
+        next_id: i64,
+    ) -> Self {
         let mut group = Self {
-            messages: Vec::with_capacity(appends.len()),
-            done: Vec::with_capacity(appends.len()),
+            appends: Vec::with_capacity(appends.len()),
+            origins: keyed,
             ..Self::default()
         };
         for append in appends {
@@ -556,51 +636,51 @@ impl Group {
     }
 
     fn add(&mut self, append: Append, known: &Origins, next_id: i64) {
-        let Append {
-            message,
-            to,
-            change,
-            done,
-        } = append;
-        let origin = message.origin;
+        let origin = append.message.origin;
         let stored = known
             .get(&origin)
             .or_else(|| self.origins.get(&origin).copied());
-        if let Some(id) = stored {
-            self.duplicates += 1;
-            self.done.push((done, Appended { id, known: true }));
-            return;
-        }
-        let id = MessageId(next_id + self.fresh);
-        self.fresh += 1;
-        self.origins.insert(origin, id);
-        self.done.push((done, Appended { id, known: false }));
-        self.messages.push((id, message, to));
-        self.changes.extend(change.map(|change| *change));
+        let appended = match stored {
+            Some(id) => {
+                self.duplicates += 1;
+                Appended { id, known: true }
+            }
+            None => {
+                let id = MessageId(next_id + self.fresh);
+                self.fresh += 1;
+                self.origins.insert(origin, id);
+                Appended { id, known: false }
+            }
+        };
+        self.appends.push((append, appended));
     }
 
-    /// In the order that [`Statements`] names; takes the messages out.
-    fn arguments(
-        &mut self,
-        marks: &[(DeviceId, MessageId)],
-    ) -> Result<SqliteArguments, StoreError> {
+    /// What is to be stored.
+    fn fresh(&self) -> impl Iterator<Item = (&Append, MessageId)> {
+        let fresh = self.appends.iter().filter(|(_, appended)| !appended.known);
+        fresh.map(|(append, appended)| (append, appended.id))
+    }
+
+    /// In the order that [`Statements`] names.
+    fn arguments(&self, marks: &[(DeviceId, MessageId)]) -> Result<SqliteArguments, StoreError> {
         let mut arguments = SqliteArguments::default();
-        arguments.reserve(MESSAGE_COLUMNS * self.messages.len(), 0);
+        arguments.reserve(MESSAGE_COLUMNS * self.appends.len(), 0);
         let mut marks = (!marks.is_empty()).then(|| pairs(marks));
-        if self.messages.is_empty() {
+        if self.fresh == 0 {
             bind(&mut arguments, marks.take())?;
         }
-        for (id, message, to) in self.messages.drain(..) {
+        for (Append { message, to, .. }, id) in self.fresh() {
             bind(&mut arguments, id.0)?;
-            bind(&mut arguments, message.from)?;
+            bind(&mut arguments, message.from.as_str())?;
             bind(&mut arguments, message.to.as_str())?;
             bind(&mut arguments, message.account.0)?;
             bind(&mut arguments, to_sql(message.received_ms))?;
-            bind(&mut arguments, message.content_type)?;
-            bind(&mut arguments, message.headers)?;
+            bind(&mut arguments, message.content_type.as_str())?;
+            bind(&mut arguments, message.headers.as_str())?;
             bind(&mut arguments, message.body.as_ref())?;
             bind(&mut arguments, message.origin.0.as_slice())?;
-            bind_place(&mut arguments, message.place)?;
+            bind(&mut arguments, message.keyed)?;
+            bind_place(&mut arguments, message.place.as_ref())?;
             bind(&mut arguments, numbers(to.devices.iter().map(|id| id.0)))?;
             bind(&mut arguments, numbers(to.accounts.iter().map(|id| id.0)))?;
             bind(&mut arguments, marks.take())?;
@@ -626,8 +706,7 @@ fn pairs(marks: &[(DeviceId, MessageId)]) -> String {
 }
 
 /// The six values of where a message stands in its conversation.
-fn bind_place(arguments: &mut SqliteArguments, place: Option<Place>) -> Result<(), StoreError> {
-    let place = place.as_ref();
+fn bind_place(arguments: &mut SqliteArguments, place: Option<&Place>) -> Result<(), StoreError> {
     bind(arguments, place.map(|place| place.conversation.0))?;
     bind(arguments, place.map(|place| to_sql(place.seq)))?;
     bind(arguments, place.map(|place| i64::from(place.epoch)))?;

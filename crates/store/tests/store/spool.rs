@@ -378,3 +378,100 @@ async fn bindings_are_written_within_about_a_second_by_themselves() {
     }
     panic!("not written behind");
 }
+
+fn placed(bob: sidetone_model::AccountId, n: u64, seq: u64) -> sidetone_model::NewMessage {
+    let place = sidetone_model::Place {
+        conversation: sidetone_model::ConversationId(7),
+        seq,
+        epoch: 1,
+        author: aor("alice@x.org"),
+        kind: "text".into(),
+        detail: "{}".into(),
+    };
+    sidetone_model::NewMessage {
+        place: Some(place),
+        ..message(bob, n, b"x")
+    }
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_stored_costs_no_other_and_leaves_no_gap() {
+    let scratch = Scratch::new("gap");
+    let store = open(&scratch).await;
+    let bob = store.add_account(&account("bob@x.org")).await.unwrap();
+    let writer = store.start_writer(WriterOptions::default()).await.unwrap();
+    // Another process holds the database until all are in one group.
+    let file = scratch.path().join("sidetone.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let mut blocker = sqlx::SqliteConnection::connect_with(&options)
+        .await
+        .unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut blocker)
+        .await
+        .unwrap();
+    let (told, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    // The second of the conversation's log is missing.
+    let messages = [
+        placed(bob, 1, 1),
+        placed(bob, 3, 3),
+        message(bob, 4, b"x"),
+        placed(bob, 5, 4),
+    ];
+    for message in messages {
+        let told = told.clone();
+        let done = Box::new(move |result| drop(told.send(result)));
+        writer.try_append(message, to(vec![]), None, done).unwrap();
+    }
+    sqlx::query("COMMIT").execute(&mut blocker).await.unwrap();
+    let mut results = Vec::new();
+    for _ in 0..4 {
+        results.push(answers.recv().await.unwrap());
+    }
+    let gap = |result: &Result<_, StoreError>| matches!(result, Err(StoreError::Gap));
+    assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
+    assert!(gap(&results[1]) && gap(&results[3]), "{results:?}");
+    assert!(StoreError::Gap.is_temporary());
+    assert!(writer.trouble().is_none(), "the database is well");
+    assert_eq!(writer.metrics().appended, 2);
+}
+
+#[tokio::test]
+async fn a_key_is_known_for_a_day_and_after_a_restart() {
+    let scratch = Scratch::new("keys");
+    let store = open(&scratch).await;
+    let bob = store.add_account(&account("bob@x.org")).await.unwrap();
+    let keyed = |n| sidetone_model::NewMessage {
+        keyed: true,
+        ..message(bob, n, b"x")
+    };
+    let options = WriterOptions {
+        origins_kept: Duration::ZERO,
+        ..WriterOptions::default()
+    };
+    let writer = store.start_writer(options.clone()).await.unwrap();
+    let id = append(&writer, keyed(1), vec![]).await.unwrap();
+    let other = append(&writer, message(bob, 2, b"x"), vec![])
+        .await
+        .unwrap();
+    writer.close().await.unwrap();
+    let writer = store.start_writer(options).await.unwrap();
+    assert_eq!(append(&writer, keyed(1), vec![]).await.unwrap(), id);
+    let again = append(&writer, message(bob, 2, b"x"), vec![])
+        .await
+        .unwrap();
+    assert_ne!(again, other, "what is no key is forgotten");
+    writer.close().await.unwrap();
+    let options = WriterOptions {
+        keys_kept: Duration::ZERO,
+        origins_kept: Duration::ZERO,
+        ..WriterOptions::default()
+    };
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let writer = store.start_writer(options).await.unwrap();
+    for n in 10..14 {
+        // What was read at the start is forgotten as others come.
+        append(&writer, message(bob, n, b"x"), vec![]).await.unwrap();
+    }
+    assert_ne!(append(&writer, keyed(1), vec![]).await.unwrap(), id);
+}

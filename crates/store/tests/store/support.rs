@@ -74,6 +74,7 @@ pub(crate) fn message(account: AccountId, n: u64, body: &[u8]) -> NewMessage {
         headers: "Subject: hello\r\n".into(),
         body: Bytes::copy_from_slice(body),
         origin: Origin(origin),
+        keyed: false,
         place: None,
     }
 }

@@ -250,6 +250,7 @@ pub(super) async fn post(
         conversation,
         command: Command::Post(content),
         origin: origin(caller, conversation, key),
+        keyed: key.is_some_and(|key| !key.is_empty()),
     };
     let conversations = &state.web.conversations;
     let outcome = conversations.command(now_ms(), caller, order).await?;
@@ -480,6 +481,7 @@ async fn act(
         conversation,
         command,
         origin: origin(caller, conversation, None),
+        keyed: false,
     };
     state
         .web
