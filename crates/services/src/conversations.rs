@@ -34,7 +34,7 @@ pub use post::{Done, Outcome, Post};
 pub use sessions::{News, Session, Sessions, Typing};
 
 /// Conversations kept in memory; those that were used longest ago make room.
-const LIVE_MAX: usize = 10_000;
+const LIVE_MAX: usize = 32_768;
 /// Conversations read or begun at once.
 const OPENING: usize = 64;
 

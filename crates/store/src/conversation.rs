@@ -94,16 +94,18 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHER
 ON CONFLICT (conversation, address) DO UPDATE SET \
 delivered = max(delivered, excluded.delivered), displayed = max(displayed, excluded.displayed)";
 
-const CONVERSATION: &str = "\
+const CONVERSATIONS: &str = "\
 INSERT INTO conversation \
 (id, address, kind, subject, avatar, epoch, created_ms, pair_a, pair_b, grown) \
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
+value ->> 7, value ->> 8, value ->> 9 FROM json_each(?) WHERE true ON CONFLICT (id) DO UPDATE SET \
 subject = excluded.subject, avatar = excluded.avatar, epoch = excluded.epoch, \
 pair_a = excluded.pair_a, pair_b = excluded.pair_b, grown = excluded.grown";
 
-const MEMBER: &str = "\
+const MEMBERS: &str = "\
 INSERT INTO member (conversation, address, joined, horizon, until, role) \
-VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, address, joined) DO UPDATE SET \
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
+FROM json_each(?) WHERE true ON CONFLICT (conversation, address, joined) DO UPDATE SET \
 until = excluded.until, role = excluded.role";
 
 /// What a stay shows: of an edit, only where it shows what was edited.
@@ -133,42 +135,59 @@ pub(crate) async fn commit(
     changes: &[&Change],
 ) -> Result<(), StoreError> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for change in changes {
-        write(&mut tx, change).await?;
-    }
+    write(&mut tx, changes).await?;
     sqlx::query_with(messages, arguments)
         .execute(&mut *tx)
         .await?;
     Ok(tx.commit().await?)
 }
 
-async fn write(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
-    let pair = change.pair.as_ref();
-    sqlx::query(CONVERSATION)
-        .bind(change.id.0)
-        .bind(change.address.as_str())
-        .bind(&change.kind)
-        .bind(&change.subject)
-        .bind(&change.avatar)
-        .bind(i64::from(change.epoch))
-        .bind(to_sql(change.created_ms))
-        .bind(pair.map(|(a, _)| a.as_str()))
-        .bind(pair.map(|(_, b)| b.as_str()))
-        .bind(change.grown)
-        .execute(&mut *connection)
-        .await?;
-    for member in &change.members {
-        sqlx::query(MEMBER)
-            .bind(change.id.0)
-            .bind(member.address.as_str())
-            .bind(to_sql(member.joined))
-            .bind(to_sql(member.horizon))
-            .bind(member.until.map(to_sql))
-            .bind(&member.role)
+/// All in two statements: each is a trip to the connection's thread.
+async fn write(connection: &mut SqliteConnection, changes: &[&Change]) -> Result<(), StoreError> {
+    let conversations = changes
+        .iter()
+        .map(|change| conversation_json(change))
+        .collect();
+    let members = changes
+        .iter()
+        .flat_map(|change| members_json(change))
+        .collect();
+    for (sql, rows) in [(CONVERSATIONS, conversations), (MEMBERS, members)] {
+        sqlx::query(sql)
+            .bind(serde_json::Value::Array(rows).to_string())
             .execute(&mut *connection)
             .await?;
     }
     Ok(())
+}
+
+fn conversation_json(change: &Change) -> serde_json::Value {
+    let pair = change.pair.as_ref();
+    json!([
+        change.id.0,
+        change.address.as_str(),
+        change.kind,
+        change.subject,
+        change.avatar,
+        change.epoch,
+        to_sql(change.created_ms),
+        pair.map(|(a, _)| a.as_str()),
+        pair.map(|(_, b)| b.as_str()),
+        change.grown,
+    ])
+}
+
+fn members_json(change: &Change) -> impl Iterator<Item = serde_json::Value> {
+    change.members.iter().map(|member| {
+        json!([
+            change.id.0,
+            member.address.as_str(),
+            to_sql(member.joined),
+            to_sql(member.horizon),
+            member.until.map(to_sql),
+            member.role,
+        ])
+    })
 }
 
 impl Store {
@@ -257,6 +276,15 @@ impl Store {
             .bind(id.0)
             .fetch_all(self.pool())
             .await?;
+        let mut receipts: Vec<Watermark> =
+            receipts.iter().map(watermark).collect::<Result<_, _>>()?;
+        let addresses = conversation
+            .members
+            .iter()
+            .map(|member| member.address.clone());
+        let addresses: Vec<AddressOfRecord> = addresses.collect();
+        self.receipts()
+            .bring_up_to_date(id, &addresses, &mut receipts);
         let (last,): (i64,) =
             sqlx::query_as("SELECT coalesce(max(seq), 0) FROM message WHERE conversation = ?")
                 .bind(id.0)
@@ -264,7 +292,7 @@ impl Store {
                 .await?;
         Ok(Found {
             conversation,
-            receipts: receipts.iter().map(watermark).collect::<Result<_, _>>()?,
+            receipts,
             last_seq: from_sql(last),
         })
     }

@@ -15,6 +15,7 @@ mod import;
 mod inspect;
 mod lock;
 mod presence;
+mod receipts;
 mod rows;
 mod search;
 mod secrets;
@@ -61,6 +62,7 @@ struct Inner {
     pool: SqlitePool,
     data: PathBuf,
     database: PathBuf,
+    receipts: receipts::Receipts,
 }
 
 impl Store {
@@ -83,6 +85,7 @@ impl Store {
                 pool,
                 data: data.to_owned(),
                 database,
+                receipts: receipts::Receipts::default(),
             }),
         })
     }
@@ -95,6 +98,10 @@ impl Store {
     /// Closes every connection; the last one folds the write-ahead log into the database.
     pub async fn close(&self) {
         self.inner.pool.close().await;
+    }
+
+    pub(crate) fn receipts(&self) -> &receipts::Receipts {
+        &self.inner.receipts
     }
 
     pub(crate) fn pool(&self) -> &SqlitePool {

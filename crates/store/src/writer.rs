@@ -9,12 +9,14 @@
 //! fails is answered with the error and leaves nothing behind.
 
 mod group;
+mod marks;
 mod origins;
 mod trouble;
 
 use crate::conversation::{Change, Watermark};
 use crate::{Store, StoreError};
 use group::Task;
+use marks::Marks;
 use sidetone_model::{
     AccountId, AddressOfRecord, Binding, DeviceId, MessageId, NewMessage, StoredMessage,
 };
@@ -132,9 +134,10 @@ pub(crate) struct Append {
 
 pub(crate) enum Work {
     Append(Box<Append>),
-    Delivered(DeviceId, MessageId),
+    /// Marks wait.
+    Delivered,
     Bindings(Vec<(AddressOfRecord, Vec<Binding>)>),
-    Receipts(Vec<Watermark>),
+    Receipts(oneshot::Sender<Result<(), StoreError>>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Index(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
@@ -145,6 +148,7 @@ pub(crate) enum Work {
 pub struct Writer {
     queue: mpsc::Sender<Work>,
     counters: Arc<Counters>,
+    marks: Arc<Marks>,
     store: Store,
 }
 
@@ -154,7 +158,9 @@ impl Store {
     pub async fn start_writer(&self, options: WriterOptions) -> Result<Writer, StoreError> {
         let (queue, work) = mpsc::channel(options.queue.max(1));
         let counters = Arc::new(Counters::default());
-        let mut task = Task::new(self.clone(), work, Arc::clone(&counters), options).await?;
+        let marks = Arc::new(Marks::default());
+        let ears = (work, Arc::clone(&marks));
+        let mut task = Task::new(self.clone(), ears, Arc::clone(&counters), options).await?;
         // What the last run left unfinished is mended before anybody asks what is pending.
         task.sweep().await;
         // Alone on its runtime: waking it wakes nobody else, and parks cost no epoll.
@@ -170,6 +176,7 @@ impl Store {
         Ok(Writer {
             queue,
             counters,
+            marks,
             store: self.clone(),
         })
     }
@@ -195,14 +202,25 @@ impl Writer {
         self.send(Work::Append(Box::new(append)))
     }
 
-    /// Notes how far members of a conversation have got.
+    /// Notes how far members of a conversation have got; it is written within a second or two.
     pub fn try_receipts(&self, receipts: Vec<Watermark>) -> Result<(), QueueFull> {
-        self.send(Work::Receipts(receipts))
+        self.store.receipts().note(receipts)
+    }
+
+    /// The same, and waits until it is committed.
+    pub async fn receipts(&self, receipts: Vec<Watermark>) -> Result<(), StoreError> {
+        let full = |_| StoreError::Busy;
+        self.store.receipts().note(receipts).map_err(full)?;
+        self.ask(Work::Receipts).await
     }
 
     /// Notes that the device has the message.
     pub fn try_delivered(&self, device: DeviceId, message: MessageId) -> Result<(), QueueFull> {
-        self.send(Work::Delivered(device, message))
+        if self.marks.note(device, message)? {
+            // Where the queue is full the writer is awake.
+            let _ = self.queue.try_send(Work::Delivered);
+        }
+        Ok(())
     }
 
     /// Notes the bindings of addresses as they are now; none at all forgets the address.

@@ -3,18 +3,17 @@
 //! *Invariant*: the queue is only read while no commit is under way, so a group is complete
 //! before it is answered, and the queue's bound is the bound of everything waiting.
 
+use super::marks::Marks;
 use super::origins::Origins;
 use super::trouble::Trouble;
 use super::{Append, Appended, Counters, Work, WriterOptions};
-use crate::conversation::{self, Change, Watermark};
+use crate::conversation::{self, Change};
 use crate::rows::to_sql;
 use crate::statements::{
     APPENDS_MAX, BINDINGS_MAX, FORGET, FORGET_KEYS, KEYED, MARKS, MESSAGE_COLUMNS, Statements,
 };
 use crate::{Store, StoreError, bindings, search, sweep};
-use sidetone_model::{
-    AddressOfRecord, Binding, ConversationId, DeviceId, MessageId, Origin, Place,
-};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, Origin, Place};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
 use std::collections::HashMap;
@@ -34,9 +33,6 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 const KEYS_PERIOD: Duration = Duration::from_secs(60);
 /// Marks of one transaction, and the number that no longer waits for company.
 const MARKS_MAX: usize = 1_024;
-/// A failed disk must not fill the memory: beyond this, marks are given up. A device then
-/// gets a message twice, which is the lesser evil.
-const MARKS_KEPT_MAX: usize = 262_144;
 
 /// After a group of several, this many groups of one end the waiting for company.
 const COMPANY: u8 = 8;
@@ -55,13 +51,15 @@ pub(super) struct Task {
     inbox: Vec<Work>,
     appends: Vec<Append>,
     marks: Vec<(DeviceId, MessageId)>,
+    /// Where further marks come from.
+    told: Arc<Marks>,
     marks_due: Option<Instant>,
     /// Texts to be written; an empty one forgets the address.
     dirty: HashMap<AddressOfRecord, String>,
     bindings_due: Option<Instant>,
     /// The dirty addresses of the round under way, sorted downwards.
     round: Vec<AddressOfRecord>,
-    receipts: HashMap<(ConversationId, AddressOfRecord), Watermark>,
+    receipts: Vec<Answer>,
     flushes: Vec<Answer>,
     searches: Vec<Answer>,
     closes: Vec<Answer>,
@@ -76,7 +74,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) async fn new(
         store: Store,
-        work: mpsc::Receiver<Work>,
+        (work, told): (mpsc::Receiver<Work>, Arc<Marks>),
         counters: Arc<Counters>,
         options: WriterOptions,
     ) -> Result<Self, StoreError> {
@@ -104,11 +102,12 @@ impl Task {
             inbox: Vec::with_capacity(APPENDS_MAX),
             appends: Vec::with_capacity(APPENDS_MAX),
             marks: Vec::new(),
+            told,
             marks_due: None,
             dirty: HashMap::new(),
             bindings_due: None,
             round: Vec::new(),
-            receipts: HashMap::new(),
+            receipts: Vec::new(),
             flushes: Vec::new(),
             searches: Vec::new(),
             closes: Vec::new(),
@@ -173,9 +172,9 @@ impl Task {
         for work in inbox.drain(..) {
             match work {
                 Work::Append(append) => self.appends.push(*append),
-                Work::Delivered(device, message) => self.mark(device, message),
+                Work::Delivered => self.expect_marks(),
                 Work::Bindings(rows) => self.note_bindings(rows),
-                Work::Receipts(receipts) => self.note_receipts(receipts),
+                Work::Receipts(answer) => self.receipts.push(answer),
                 Work::Flush(answer) => self.flushes.push(answer),
                 Work::Index(answer) => self.searches.push(answer),
                 Work::Close(answer) => self.closes.push(answer),
@@ -184,12 +183,7 @@ impl Task {
         self.inbox = inbox;
     }
 
-    fn mark(&mut self, device: DeviceId, message: MessageId) {
-        if self.marks.len() >= MARKS_KEPT_MAX {
-            self.counters.failures.fetch_add(1, Relaxed);
-            return;
-        }
-        self.marks.push((device, message));
+    fn expect_marks(&mut self) {
         self.marks_due
             .get_or_insert_with(|| Instant::now() + self.options.marks_delay);
     }
@@ -210,24 +204,18 @@ impl Task {
             .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);
     }
 
-    /// They ride along with bindings: behind, and the latest only.
-    fn note_receipts(&mut self, receipts: Vec<Watermark>) {
-        for receipt in receipts {
-            let key = (receipt.conversation, receipt.address.clone());
-            let (delivered, displayed) = (receipt.delivered, receipt.displayed);
-            let mark = self.receipts.entry(key).or_insert(receipt);
-            mark.delivered = mark.delivered.max(delivered);
-            mark.displayed = mark.displayed.max(displayed);
-        }
-        self.bindings_due
-            .get_or_insert_with(|| Instant::now() + self.options.bindings_delay);
-    }
-
     async fn commit_due(&mut self) {
         let now = Instant::now();
         let flush = !self.flushes.is_empty() || !self.closes.is_empty();
         let mut result = Ok(());
         let is_due = |due: Option<Instant>| flush || due.is_some_and(|due| due <= now);
+        if flush || !self.appends.is_empty() || is_due(self.marks_due) {
+            self.told.move_to(&mut self.marks);
+            if self.marks.is_empty() {
+                // They rode along with a commit before.
+                self.marks_due = None;
+            }
+        }
         let many = self.marks.len() >= MARKS_MAX && self.trouble.again().is_none();
         let marks_due = is_due(self.marks_due) || many;
         if !self.appends.is_empty() || (marks_due && !self.marks.is_empty()) {
@@ -236,13 +224,22 @@ impl Task {
         if is_due(self.bindings_due) {
             result = result.and(self.commit_bindings(flush).await);
         }
+        if flush {
+            result = result.and(self.commit_receipts().await);
+        }
+        if !self.receipts.is_empty() {
+            self.answer_receipts().await;
+        }
         for answer in self.flushes.drain(..) {
             // Who asked may have gone.
             let _ = answer.send(result.clone());
         }
         if self.sweep_due <= Instant::now() {
             self.sweep().await;
-            // The failure is noted.
+            // The failures are noted.
+            if self.trouble.again().is_none() {
+                let _ = self.commit_receipts().await;
+            }
             let _ = self.index(false).await;
         }
         if !self.searches.is_empty() {
@@ -387,27 +384,31 @@ impl Task {
         }
     }
 
+    /// How far members have got, all that wait.
     async fn commit_receipts(&mut self) -> Result<(), StoreError> {
-        if self.receipts.is_empty() {
-            return Ok(());
+        loop {
+            let receipts = self.store.receipts().batch();
+            if receipts.is_empty() {
+                return Ok(());
+            }
+            let mut arguments = SqliteArguments::default();
+            bind(&mut arguments, conversation::receipts_json(receipts.iter()))?;
+            self.transact(conversation::RECEIPTS.into_sql_str(), arguments)
+                .await?;
+            self.store.receipts().written(receipts);
         }
-        let mut arguments = SqliteArguments::default();
-        bind(
-            &mut arguments,
-            conversation::receipts_json(self.receipts.values()),
-        )?;
-        self.transact(conversation::RECEIPTS.into_sql_str(), arguments)
-            .await?;
-        self.receipts.clear();
-        Ok(())
+    }
+
+    async fn answer_receipts(&mut self) {
+        let result = self.commit_receipts().await;
+        for answer in self.receipts.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(result.clone());
+        }
     }
 
     /// A round in parts, so that messages wait for one part at most; with `all`, to its end.
     async fn commit_bindings(&mut self, all: bool) -> Result<(), StoreError> {
-        if let Err(error) = self.commit_receipts().await {
-            self.bindings_due = Some(self.after(self.options.bindings_delay));
-            return Err(error);
-        }
         while !self.dirty.is_empty() {
             if self.round.is_empty() {
                 // Sorted: neighbours share pages.
@@ -591,14 +592,17 @@ impl Task {
             let _ = self.commit_group().await;
             self.appends = rest;
         }
+        self.told.move_to(&mut self.marks);
         let marks = self.commit_spool(true).await;
-        let result = marks.and(self.commit_bindings(true).await);
+        let behind = marks.and(self.commit_bindings(true).await);
+        let result = behind.and(self.commit_receipts().await);
         if let Err(error) = self.connection.close().await {
             tracing::warn!(%error, "closing the database");
         }
         for answer in self
             .flushes
             .into_iter()
+            .chain(self.receipts)
             .chain(self.searches)
             .chain(self.closes)
         {

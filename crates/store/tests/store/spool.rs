@@ -471,7 +471,22 @@ async fn a_key_is_known_for_a_day_and_after_a_restart() {
     let writer = store.start_writer(options).await.unwrap();
     for n in 10..14 {
         // What was read at the start is forgotten as others come.
-        append(&writer, message(bob, n, b"x"), vec![]).await.unwrap();
+        append(&writer, message(bob, n, b"x"), vec![])
+            .await
+            .unwrap();
     }
     assert_ne!(append(&writer, keyed(1), vec![]).await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn marks_are_written_though_nothing_else_happens() {
+    let w = world("lonely-marks").await;
+    let id = append(&w.writer, message(w.bob, 1, b"x"), vec![w.desk]).await;
+    let id = id.unwrap();
+    for round in 0..3 {
+        w.writer.try_delivered(w.desk, id).unwrap();
+        while w.writer.metrics().delivered == round {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
