@@ -51,7 +51,7 @@ class Sidetone(servers.Sidetone):
 
     def _sign(self, users):
         """Signing a thousand people in by password would be a measurement of argon2."""
-        seed = os.urandom(32)
+        seed, self.tokens = os.urandom(32), []
         database = sqlite3.connect(os.path.join(self.dir, "data", "sidetone.db"))
         database.execute("INSERT INTO setting (key, value) VALUES ('web.token-key', ?)", (seed,))
         accounts = dict(database.execute("SELECT address, id FROM account"))

@@ -12,8 +12,8 @@ use crate::{Store, StoreError};
 use bytes::Bytes;
 use serde_json::json;
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection, Row, SqlStr};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row};
 
 /// One membership: what of the conversation its holder may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,20 +94,6 @@ SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHER
 ON CONFLICT (conversation, address) DO UPDATE SET \
 delivered = max(delivered, excluded.delivered), displayed = max(displayed, excluded.displayed)";
 
-const CONVERSATIONS: &str = "\
-INSERT INTO conversation \
-(id, address, kind, subject, avatar, epoch, created_ms, pair_a, pair_b, grown) \
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-value ->> 7, value ->> 8, value ->> 9 FROM json_each(?) WHERE true ON CONFLICT (id) DO UPDATE SET \
-subject = excluded.subject, avatar = excluded.avatar, epoch = excluded.epoch, \
-pair_a = excluded.pair_a, pair_b = excluded.pair_b, grown = excluded.grown";
-
-const MEMBERS: &str = "\
-INSERT INTO member (conversation, address, joined, horizon, until, role) \
-SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 \
-FROM json_each(?) WHERE true ON CONFLICT (conversation, address, joined) DO UPDATE SET \
-until = excluded.until, role = excluded.role";
-
 /// What a stay shows: of an edit, only where it shows what was edited.
 pub(crate) const VISIBLE: &str = "horizon <= m.seq AND (until IS NULL OR until >= m.seq) \
 AND (m.kind <> 'edit' OR horizon <= m.detail ->> 'target')";
@@ -127,38 +113,11 @@ pub(crate) fn receipts_json<'a>(receipts: impl Iterator<Item = &'a Watermark>) -
     serde_json::Value::from_iter(rows).to_string()
 }
 
-/// Messages, and what they change.
-pub(crate) async fn commit(
-    connection: &mut SqliteConnection,
-    messages: SqlStr,
-    arguments: SqliteArguments,
-    changes: &[&Change],
-) -> Result<(), StoreError> {
-    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
-    write(&mut tx, changes).await?;
-    sqlx::query_with(messages, arguments)
-        .execute(&mut *tx)
-        .await?;
-    Ok(tx.commit().await?)
-}
-
-/// All in two statements: each is a trip to the connection's thread.
-async fn write(connection: &mut SqliteConnection, changes: &[&Change]) -> Result<(), StoreError> {
-    let conversations = changes
-        .iter()
-        .map(|change| conversation_json(change))
-        .collect();
-    let members = changes
-        .iter()
-        .flat_map(|change| members_json(change))
-        .collect();
-    for (sql, rows) in [(CONVERSATIONS, conversations), (MEMBERS, members)] {
-        sqlx::query(sql)
-            .bind(serde_json::Value::Array(rows).to_string())
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
+/// What changes, as the writer's statements take it: conversations, and members.
+pub(crate) fn changes_json<'a>(changes: impl Iterator<Item = &'a Change> + Clone) -> [String; 2] {
+    let conversations = changes.clone().map(conversation_json).collect();
+    let members = changes.flat_map(members_json).collect();
+    [conversations, members].map(|rows| serde_json::Value::Array(rows).to_string())
 }
 
 fn conversation_json(change: &Change) -> serde_json::Value {

@@ -8,6 +8,7 @@
 //! *Invariant*: a callback says `Ok` only after COMMIT returned with `synchronous=FULL`; what
 //! fails is answered with the error and leaves nothing behind.
 
+mod batch;
 mod group;
 mod marks;
 mod origins;

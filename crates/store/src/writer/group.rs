@@ -3,21 +3,19 @@
 //! *Invariant*: the queue is only read while no commit is under way, so a group is complete
 //! before it is answered, and the queue's bound is the bound of everything waiting.
 
+use super::batch::{self, Group, bind};
 use super::marks::Marks;
 use super::origins::Origins;
 use super::trouble::Trouble;
-use super::{Append, Appended, Counters, Work, WriterOptions};
-use crate::conversation::{self, Change};
+use super::{Append, Counters, Work, WriterOptions};
+use crate::conversation;
 use crate::rows::to_sql;
-use crate::statements::{
-    APPENDS_MAX, BINDINGS_MAX, FORGET, FORGET_KEYS, KEYED, MARKS, MESSAGE_COLUMNS, Statements,
-};
+use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, FORGET_KEYS, KEYED, MARKS, Statements};
 use crate::{Store, StoreError, bindings, search, sweep};
-use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, Origin, Place};
+use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, Origin};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
 use std::collections::HashMap;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -264,14 +262,14 @@ impl Task {
         let appends = std::mem::take(&mut self.appends);
         let (group, result) = self.try_group(appends).await;
         match &result {
-            Err(error) if error.is_of_one() && group.appends.len() > 1 => {}
+            Err(error) if error.is_of_one() && group.len() > 1 => {}
             _ => {
                 self.answer(group, &result);
                 return result;
             }
         }
         let mut last = Ok(());
-        for (append, _) in group.appends {
+        for (append, _) in group.into_appends() {
             let (one, result) = self.try_group(vec![append]).await;
             self.answer(one, &result);
             last = result;
@@ -295,7 +293,7 @@ impl Task {
             Ok(()) => {
                 self.marks.drain(..marks);
                 self.counters.delivered.fetch_add(marks as u64, Relaxed);
-                self.next_id += group.fresh;
+                self.next_id += group.numbers();
             }
             Err(_) => self.company = 0,
         }
@@ -305,19 +303,21 @@ impl Task {
     }
 
     async fn store_group(&mut self, group: &Group, marks: usize) -> Result<(), StoreError> {
-        let sql = match group.fresh {
-            0 => MARKS.into_sql_str(),
-            _ => AssertSqlSafe(self.statements.spool(group.fresh().count())).into_sql_str(),
-        };
-        let arguments = group.arguments(&self.marks[..marks])?;
-        let changes: Vec<&Change> = group
-            .fresh()
-            .filter_map(|(append, _)| append.change.as_deref())
-            .collect();
-        match changes.as_slice() {
-            [] => self.transact(sql, arguments).await,
-            changes => self.transact_with(sql, arguments, changes).await,
+        let marks = &self.marks[..marks];
+        if group.is_known() {
+            let arguments = batch::marks(marks)?;
+            return self.transact(MARKS.into_sql_str(), arguments).await;
         }
+        let arguments = group.arguments(marks)?;
+        let sql = self.statements.spool(group.fresh().count());
+        let result = self
+            .transact(AssertSqlSafe(sql).into_sql_str(), arguments)
+            .await;
+        if result.is_err() {
+            // Where it has been rolled back already, there is nothing to roll back.
+            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        }
+        result
     }
 
     /// Messages that came before with a key that one of these has.
@@ -328,7 +328,7 @@ impl Task {
         let keys: Vec<String> = appends
             .iter()
             .filter(|append| append.message.keyed)
-            .map(|append| format!("{:032x}", u128::from_be_bytes(append.message.origin.0)))
+            .map(|append| batch::hexadecimal(append.message.origin))
             .collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -350,37 +350,20 @@ impl Task {
         let now = Instant::now();
         if result.is_ok() {
             let c = &self.counters;
-            c.appended.fetch_add(group.fresh.unsigned_abs(), Relaxed);
-            c.duplicates.fetch_add(group.duplicates, Relaxed);
-            for (origin, id) in &group.origins {
+            c.appended
+                .fetch_add(group.numbers().unsigned_abs(), Relaxed);
+            c.duplicates.fetch_add(group.duplicates(), Relaxed);
+            for (origin, id) in group.origins() {
                 self.origins.insert(*origin, *id, now);
             }
-            self.company = match group.appends.len() {
+            self.company = match group.len() {
                 0 => self.company,
                 1 => self.company.saturating_sub(1),
                 _ => COMPANY,
             };
         }
-        for (append, appended) in group.appends {
+        for (append, appended) in group.into_appends() {
             (append.done)(result.clone().map(|()| appended));
-        }
-    }
-
-    /// Several statements in one transaction: messages and what they change of conversations.
-    async fn transact_with(
-        &mut self,
-        sql: SqlStr,
-        arguments: SqliteArguments,
-        changes: &[&Change],
-    ) -> Result<(), StoreError> {
-        let start = Instant::now();
-        match conversation::commit(&mut self.connection, sql, arguments, changes).await {
-            Ok(()) => {
-                self.counters.committed(start.elapsed());
-                self.note_success();
-                Ok(())
-            }
-            Err(error) => Err(self.note_failure(error)),
         }
     }
 
@@ -610,134 +593,6 @@ impl Task {
         }
         drop(self.store);
     }
-}
-
-/// One transaction's worth of appends, with numbers given.
-#[derive(Default)]
-struct Group {
-    appends: Vec<(Append, Appended)>,
-    origins: HashMap<Origin, MessageId>,
-    fresh: i64,
-    duplicates: u64,
-}
-
-impl Group {
-    fn new(
-        appends: Vec<Append>,
-        known: &Origins,
-        keyed: HashMap<Origin, MessageId>,
-        next_id: i64,
-    ) -> Self {
-        let mut group = Self {
-            appends: Vec::with_capacity(appends.len()),
-            origins: keyed,
-            ..Self::default()
-        };
-        for append in appends {
-            group.add(append, known, next_id);
-        }
-        group
-    }
-
-    fn add(&mut self, append: Append, known: &Origins, next_id: i64) {
-        let origin = append.message.origin;
-        let stored = known
-            .get(&origin)
-            .or_else(|| self.origins.get(&origin).copied());
-        let appended = match stored {
-            Some(id) => {
-                self.duplicates += 1;
-                Appended { id, known: true }
-            }
-            None => {
-                let id = MessageId(next_id + self.fresh);
-                self.fresh += 1;
-                self.origins.insert(origin, id);
-                Appended { id, known: false }
-            }
-        };
-        self.appends.push((append, appended));
-    }
-
-    /// What is to be stored.
-    fn fresh(&self) -> impl Iterator<Item = (&Append, MessageId)> {
-        let fresh = self.appends.iter().filter(|(_, appended)| !appended.known);
-        fresh.map(|(append, appended)| (append, appended.id))
-    }
-
-    /// In the order that [`Statements`] names.
-    fn arguments(&self, marks: &[(DeviceId, MessageId)]) -> Result<SqliteArguments, StoreError> {
-        let mut arguments = SqliteArguments::default();
-        arguments.reserve(MESSAGE_COLUMNS * self.appends.len(), 0);
-        let mut marks = (!marks.is_empty()).then(|| pairs(marks));
-        if self.fresh == 0 {
-            bind(&mut arguments, marks.take())?;
-        }
-        for (Append { message, to, .. }, id) in self.fresh() {
-            bind(&mut arguments, id.0)?;
-            bind(&mut arguments, message.from.as_str())?;
-            bind(&mut arguments, message.to.as_str())?;
-            bind(&mut arguments, message.account.0)?;
-            bind(&mut arguments, to_sql(message.received_ms))?;
-            bind(&mut arguments, message.content_type.as_str())?;
-            bind(&mut arguments, message.headers.as_str())?;
-            bind(&mut arguments, message.body.as_ref())?;
-            bind(&mut arguments, message.origin.0.as_slice())?;
-            bind(&mut arguments, message.keyed)?;
-            bind_place(&mut arguments, message.place.as_ref())?;
-            bind(&mut arguments, numbers(to.devices.iter().map(|id| id.0)))?;
-            bind(&mut arguments, numbers(to.accounts.iter().map(|id| id.0)))?;
-            bind(&mut arguments, marks.take())?;
-        }
-        Ok(arguments)
-    }
-}
-
-fn bind<'q, T>(arguments: &mut SqliteArguments, value: T) -> Result<(), StoreError>
-where
-    T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-{
-    arguments
-        .add(value)
-        .map_err(|error| StoreError::from(sqlx::Error::Encode(error)))
-}
-
-/// `[[1,2],[3,4]]`
-fn pairs(marks: &[(DeviceId, MessageId)]) -> String {
-    list(marks.iter(), |json, (device, message)| {
-        write!(json, "[{},{}]", device.0, message.0)
-    })
-}
-
-/// The six values of where a message stands in its conversation.
-fn bind_place(arguments: &mut SqliteArguments, place: Option<&Place>) -> Result<(), StoreError> {
-    bind(arguments, place.map(|place| place.conversation.0))?;
-    bind(arguments, place.map(|place| to_sql(place.seq)))?;
-    bind(arguments, place.map(|place| i64::from(place.epoch)))?;
-    bind(arguments, place.map(|place| place.author.as_str()))?;
-    bind(arguments, place.map(|place| &*place.kind))?;
-    bind(arguments, place.map(|place| &*place.detail))
-}
-
-/// `[1,2]`
-fn numbers(items: impl Iterator<Item = i64>) -> String {
-    list(items, |json, number| write!(json, "{number}"))
-}
-
-fn list<T>(
-    items: impl Iterator<Item = T>,
-    item: impl Fn(&mut String, T) -> std::fmt::Result,
-) -> String {
-    let mut json = String::from("[");
-    for (i, it) in items.enumerate() {
-        if i > 0 {
-            json.push(',');
-        }
-        // Writing to a String cannot fail.
-        let _ = item(&mut json, it);
-    }
-    json.push(']');
-    json
 }
 
 fn unix_ms() -> u64 {
