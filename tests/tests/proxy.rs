@@ -383,6 +383,38 @@ fn a_forged_route_into_a_dialog_is_refused() {
 }
 
 #[test]
+fn strict_routers_stand_on_either_side() {
+    let server = Server::with(&["ann", "bob"]);
+    let mut ann = Phone::udp(&server, "ann").registered();
+    let mut bob = Phone::udp(&server, "bob").registered();
+    let mut router = Phone::udp(&server, "router");
+    let (mut caller, _) = establish(&server, &mut ann, &mut bob);
+    // A strict router before us has put our URI where the target stood (RFC 3261 §16.4).
+    let mut turned = caller.request(&ann, "INFO");
+    let target = turned.start.split(' ').nth(1).unwrap().to_owned();
+    let own = turned.header("Route").unwrap().to_owned();
+    let uri = own.trim_start_matches('<').split('>').next().unwrap();
+    turned.start = format!("INFO {uri} SIP/2.0");
+    turned.set("Route", format!("<{target}>"));
+    ann.send(&turned);
+    let got = bob.expect("INFO");
+    assert_eq!(got.start, format!("INFO {target} SIP/2.0"));
+    assert_eq!(got.header("Route"), None, "{got:?}");
+    bob.answer(&got, 200);
+    ann.expect_answer(&turned, 200);
+    // One behind us finds itself there, and the target last (§16.6 step 6).
+    let strict = format!("sip:router@{}", router.local());
+    let mut info = caller.request(&ann, "INFO");
+    info.set("Route", format!("{own}, <{strict}>"));
+    ann.send(&info);
+    let got = router.expect("INFO");
+    assert_eq!(got.start, format!("INFO {strict} SIP/2.0"));
+    assert_eq!(got.values("Route"), [format!("<{target}>")]);
+    router.answer(&got, 200);
+    ann.expect_answer(&info, 200);
+}
+
+#[test]
 fn a_second_invite_in_the_dialog_passes() {
     let server = Server::with(&["ann", "bob"]);
     let mut ann = Phone::udp(&server, "ann").registered();

@@ -30,6 +30,7 @@ pub mod reason;
 mod received;
 pub mod slab;
 pub mod stream;
+pub mod strict;
 pub mod stun;
 pub mod timer;
 pub mod timestamp;

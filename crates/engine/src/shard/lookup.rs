@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use sidetone_services::Verdict;
 use sidetone_sip::proxy::Target;
-use sidetone_sip::{Flow, Message, Scheme, ServerId, Transport, Uri};
+use sidetone_sip::{Flow, Message, Scheme, ServerId, Transport, Uri, strict};
 
 use super::route::Pending;
 use super::{Now, ResolveTarget, Shard, Want};
@@ -35,6 +35,8 @@ enum What {
 impl Shard {
     /// An ACK for a 2xx goes on by the routes that we signed; any other is dropped.
     pub(super) fn handle_ack(&mut self, now: Now, flow: Flow, request: &Message) {
+        let turned = self.from_strict_router(request);
+        let request = turned.as_ref().unwrap_or(request);
         let routes = self.own_routes(request);
         // What nobody answers is not refused either.
         let source = flow.remote.ip();
@@ -43,6 +45,13 @@ impl Shard {
             || self.may_go_on(now, flow, request, &routes).is_err()
         {
             return;
+        }
+        if let Some(turned) = strict::to_router(request, routes.count, &self.settings.limits) {
+            let uri = turned.request_uri();
+            return match routes.flow.or_else(|| self.numeric_hop(uri, flow)) {
+                Some(hop) => self.send_ack(flow, &turned, 0, &to_its_uri(&turned, hop)),
+                None => self.park_ack(flow, &turned, 0, uri),
+            };
         }
         let next = request.routes().nth(routes.count);
         if next.is_none()

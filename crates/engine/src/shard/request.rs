@@ -113,6 +113,8 @@ impl Shard {
     }
 
     fn dispatch(&mut self, now: Now, flow: Flow, request: &Message) {
+        let turned = self.from_strict_router(request);
+        let request = turned.as_ref().unwrap_or(request);
         let within = request.to().is_ok_and(|to| to.tag().is_some());
         let routes = self.own_routes(request);
         if within && self.is_for_subscription(request, routes.signed.is_some()) {

@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use sidetone_model::AddressOfRecord;
 use sidetone_services::{AccountRef, Target as Binding};
 use sidetone_sip::proxy::{Forward, RecordRoute, Target};
-use sidetone_sip::{Flow, Message, Method, NameAddr, Scheme, ServerId, Transport, Uri, gruu};
+use sidetone_sip::{
+    Flow, Message, Method, NameAddr, Scheme, ServerId, Transport, Uri, gruu, strict,
+};
 
 use super::lookup::to_its_uri;
 use super::request::Sender;
@@ -68,6 +70,14 @@ impl Shard {
         own
     }
 
+    /// A request that a strict router sent to us, as a loose one would have (RFC 3261 §16.4).
+    pub(super) fn from_strict_router(&self, request: &Message) -> Option<Message> {
+        let uri = Uri::parse(request.request_uri()).ok()?;
+        let ours = uri.is_loose_router() && self.is_own_uri(&uri);
+        let limits = &self.settings.limits;
+        ours.then(|| strict::from_router(request, limits))?
+    }
+
     fn signed(&self, request: &Message, token: &str) -> Option<Signed> {
         let tag_of = |address: Result<NameAddr<'_>, _>| address.ok()?.tag().map(str::to_owned);
         let open = |tag: Option<String>| {
@@ -103,6 +113,16 @@ impl Shard {
             return;
         }
         self.call_ends(now, request);
+        if let Some(turned) = strict::to_router(request, routes.count, &self.settings.limits) {
+            let pending = self.within(&turned, flow, 0);
+            let next = turned.request_uri();
+            return match routes.flow {
+                Some(hop) => {
+                    self.forward(now, flow, &turned, pending, vec![to_its_uri(&turned, hop)])
+                }
+                None => self.leave(now, flow, &turned, pending, next),
+            };
+        }
         let next = request.routes().nth(routes.count);
         let next_uri = match next {
             Some(Ok(route)) => route.uri,
@@ -387,7 +407,11 @@ impl Shard {
                 &[],
             );
         }
-        let pending = self.before_targets(request, flow, sender, pop_routes);
+        let mut pending = self.before_targets(request, flow, sender, pop_routes);
+        if let Some(turned) = strict::to_router(request, pop_routes, &self.settings.limits) {
+            pending.pop_routes = 0;
+            return self.leave(now, flow, &turned, pending, turned.request_uri());
+        }
         let next = request
             .routes()
             .nth(pop_routes)
