@@ -35,7 +35,7 @@ enum What {
 impl Shard {
     /// An ACK for a 2xx goes on by the routes that we signed; any other is dropped.
     pub(super) fn handle_ack(&mut self, now: Now, flow: Flow, request: &Message) {
-        let turned = self.from_strict_router(request);
+        let turned = self.straightened(request);
         let request = turned.as_ref().unwrap_or(request);
         let routes = self.own_routes(request);
         // What nobody answers is not refused either.

@@ -113,7 +113,7 @@ impl Shard {
     }
 
     fn dispatch(&mut self, now: Now, flow: Flow, request: &Message) {
-        let turned = self.from_strict_router(request);
+        let turned = self.straightened(request);
         let request = turned.as_ref().unwrap_or(request);
         let within = request.to().is_ok_and(|to| to.tag().is_some());
         let routes = self.own_routes(request);

@@ -71,7 +71,7 @@ impl Shard {
     }
 
     /// A request that a strict router sent to us, as a loose one would have (RFC 3261 §16.4).
-    pub(super) fn from_strict_router(&self, request: &Message) -> Option<Message> {
+    pub(super) fn straightened(&self, request: &Message) -> Option<Message> {
         let uri = Uri::parse(request.request_uri()).ok()?;
         let ours = uri.is_loose_router() && self.is_own_uri(&uri);
         let limits = &self.settings.limits;

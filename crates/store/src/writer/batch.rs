@@ -8,7 +8,7 @@ use super::{Append, Appended};
 use crate::StoreError;
 use crate::conversation;
 use crate::rows::to_sql;
-use crate::statements::MESSAGE_COLUMNS;
+use crate::statements::{LISTS, MESSAGE_COLUMNS};
 use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, Place};
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
@@ -95,42 +95,48 @@ impl Group {
         fresh.map(|(append, appended)| (append, appended.id))
     }
 
-    /// In the order that [`crate::statements::Statements::spool`] names. The first rows are taken,
-    /// so those in excess come out NULL.
+    /// In the order that [`crate::statements::Statements::spool`] names.
     pub(super) fn arguments(
         &self,
         marks: &[(DeviceId, MessageId)],
     ) -> Result<SqliteArguments, StoreError> {
         let mut arguments = SqliteArguments::default();
-        let rows = self.fresh().count().next_power_of_two();
-        arguments.reserve(MESSAGE_COLUMNS * rows + 7, 0);
+        arguments.reserve(MESSAGE_COLUMNS * self.appends.len(), 0);
+        for (at, (append, id)) in self.fresh().enumerate() {
+            bind_message(&mut arguments, &append.message, id)?;
+            let lists = match at {
+                0 => self.lists(marks).map(Some),
+                _ => Default::default(),
+            };
+            for list in lists {
+                bind(&mut arguments, list)?;
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn lists(&self, marks: &[(DeviceId, MessageId)]) -> [String; LISTS] {
         let changes = self
             .fresh()
             .filter_map(|(append, _)| append.change.as_deref());
-        for json in conversation::changes_json(changes) {
-            bind(&mut arguments, json)?;
-        }
-        for (append, id) in self.fresh() {
-            bind_message(&mut arguments, &append.message, id)?;
-        }
-        for _ in self.fresh().count() * MESSAGE_COLUMNS..rows * MESSAGE_COLUMNS {
-            bind(&mut arguments, None::<i64>)?;
-        }
-        bind(&mut arguments, self.keys())?;
+        let [conversations, members] = conversation::changes_json(changes);
         let devices = self.fresh().flat_map(|(append, id)| {
             let devices = append.to.devices.iter();
             devices.map(move |device| (device.0, id.0))
         });
-        bind(&mut arguments, pairs(devices))?;
         let accounts = self.fresh().flat_map(|(append, id)| {
             let accounts = append.to.accounts.iter();
             accounts.map(move |account| (account.0, id.0))
         });
-        let accounts = pairs(accounts);
-        bind(&mut arguments, accounts.clone())?;
-        bind(&mut arguments, accounts)?;
-        bind(&mut arguments, mark_pairs(marks))?;
-        Ok(arguments)
+        let (deliveries, accounts) = (pairs(devices), pairs(accounts));
+        [
+            conversations,
+            members,
+            self.keys(),
+            deliveries,
+            accounts,
+            mark_pairs(marks),
+        ]
     }
 
     /// `[["0a…",number,received],…]`

@@ -310,14 +310,8 @@ impl Task {
         }
         let arguments = group.arguments(marks)?;
         let sql = self.statements.spool(group.fresh().count());
-        let result = self
-            .transact(AssertSqlSafe(sql).into_sql_str(), arguments)
-            .await;
-        if result.is_err() {
-            // Where it has been rolled back already, there is nothing to roll back.
-            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
-        }
-        result
+        self.transact(AssertSqlSafe(sql).into_sql_str(), arguments)
+            .await
     }
 
     /// Messages that came before with a key that one of these has.
