@@ -21,9 +21,12 @@ pub struct Api {
 }
 
 impl Api {
-    /// Gives the person a web password by a reset link, and signs in with it.
+    /// Gives the person a web password by a reset link, and signs in with it. A name alone is of the first domain.
     pub fn sign_in(server: &Server, name: &str) -> Api {
-        let address = format!("{name}@example.test");
+        let address = match name.contains('@') {
+            true => name.to_owned(),
+            false => format!("{name}@example.test"),
+        };
         let link = server.cli(&["user", "reset-link", &address], "");
         let token = link.trim().split("/reset?token=").nth(1).expect("a token");
         let form = format!("token={token}&password=long+enough+1&again=long+enough+1");
@@ -38,6 +41,11 @@ impl Api {
         assert_eq!(status, 200, "{signed}");
         api.token = signed["access_token"].as_str().expect("a token").to_owned();
         api
+    }
+
+    /// The access token.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// One call; the status and the JSON of the answer, null where there is none.

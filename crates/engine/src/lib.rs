@@ -10,6 +10,7 @@
 mod admission;
 mod backlog;
 mod connections;
+mod contacts;
 mod driver;
 mod inbox;
 mod late;

@@ -20,11 +20,12 @@ use rustls::ServerConfig;
 use sidetone_model::{
     AccountId, AddressOfRecord, DeviceId, MessageId, SavedSubscription, SetPresence, StoredMessage,
 };
+use sidetone_services::conversations::Sessions;
 use sidetone_services::presence::PolicyChange;
 use sidetone_services::{Change, Conversations, Posted, Removal};
 use sidetone_sip::flow::Transport;
 use sidetone_sip::{Limits, Termination};
-use sidetone_store::{StoreError, Writer};
+use sidetone_store::{Store, StoreError, Writer};
 use sidetone_transport::dns::Resolver;
 use sidetone_transport::stream::{Listener, ListenerOptions};
 use sidetone_transport::tls::ClientTls;
@@ -335,6 +336,18 @@ impl Engine {
         if let Some(inbox) = self.inboxes.get(owner) {
             inbox.tell(Mail::Note(Note::Wake { device, news }));
         }
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.supplies.services
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.supplies.writer.store()
+    }
+
+    pub(crate) fn told(&self) -> &Sessions {
+        self.supplies.conversations.sessions()
     }
 
     /// The device was removed.

@@ -58,7 +58,7 @@ pub struct Services {
     /// Subscriptions that are to be written.
     pub outbox: Arc<Outbox>,
     /// What is known of every person.
-    pub board: Board,
+    pub board: Arc<Board>,
     /// What was counted.
     pub counters: Counters,
 }

@@ -69,6 +69,7 @@ impl World {
             writer.clone(),
             Arc::clone(&services.directory),
             Arc::clone(&services.groups),
+            Arc::clone(&services.board),
             7,
         );
         let conversations = Arc::new(runtime.block_on(conversations).unwrap());
@@ -148,7 +149,7 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         groups: Arc::default(),
         watched: Arc::default(),
         outbox: Arc::default(),
-        board: sidetone_services::Board::default(),
+        board: Arc::default(),
         counters: Counters::default(),
     }
 }

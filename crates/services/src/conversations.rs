@@ -7,11 +7,14 @@
 //! *Invariant*: nobody is told what is not committed. What could not be committed makes its
 //! conversation be read anew from the store, so that memory and disk never differ for long.
 
+mod blocks;
 mod groups;
 mod live;
+mod managed;
 mod post;
 pub mod reading;
 mod sessions;
+mod shown;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -26,12 +29,13 @@ use sidetone_sip::entropy::Entropy;
 use sidetone_sip::escape_user;
 use sidetone_store::{Store, StoreError, Writer};
 
-use crate::Directory;
+use crate::{Board, Directory};
 pub use groups::Groups;
 use live::Live;
 use post::Envelope;
 pub use post::{Done, Outcome, Post};
-pub use sessions::{News, Session, Sessions, Typing};
+pub use sessions::{ContactChange, ContactNews, News, Session, Sessions, Typing};
+pub use shown::{Shown, Withdrawn};
 
 /// Conversations kept in memory; those that were used longest ago make room.
 const LIVE_MAX: usize = 32_768;
@@ -50,6 +54,9 @@ pub enum PostError {
     /// It is not allowed, and why.
     #[error("{0}")]
     Refused(String),
+    /// One has blocked the other; which one.
+    #[error("{0}")]
+    Blocked(&'static str),
     /// There is no such conversation, for this person at least.
     #[error("there is no such conversation")]
     Unknown,
@@ -94,6 +101,7 @@ pub struct Conversations {
     writer: Writer,
     directory: Arc<Directory>,
     groups: Arc<Groups>,
+    board: Arc<Board>,
     sessions: Sessions,
     live: Mutex<Table>,
     /// A place is read or begun by one at a time, so that none is twice.
@@ -146,6 +154,7 @@ impl Conversations {
         writer: Writer,
         directory: Arc<Directory>,
         groups: Arc<Groups>,
+        board: Arc<Board>,
         names: u128,
     ) -> Result<Self, StoreError> {
         for (address, id) in store.group_addresses().await? {
@@ -169,6 +178,7 @@ impl Conversations {
             writer,
             directory,
             groups,
+            board,
         })
     }
 
@@ -353,39 +363,10 @@ impl Conversations {
         caller: &Caller,
         other: &AddressOfRecord,
     ) -> Result<ConversationId, PostError> {
+        self.may_reach(&caller.address, other)?;
         let place = Place::Pair(caller.address.clone(), other.clone());
         let live = self.open(&place, now_ms).await?;
         let id = live::lock(&live).id();
-        self.save(&live, self.opening(now_ms, caller, id)).await?;
-        Ok(id)
-    }
-
-    /// Begins a group.
-    ///
-    /// # Errors
-    /// Where the name is taken, or the store fails.
-    pub async fn begin_group(
-        self: &Arc<Self>,
-        now_ms: u64,
-        caller: &Caller,
-        group: NewGroup,
-    ) -> Result<ConversationId, PostError> {
-        let only = self.naming.lock().await;
-        let id = self.new_id();
-        let domain = caller.address.domain();
-        let address = match &group.name {
-            Some(name) => AddressOfRecord::new(name, domain)
-                .map_err(|error| PostError::Refused(error.to_string()))?,
-            None => self.new_address(id, domain)?,
-        };
-        let taken = self.groups.id_of(address.as_str()).is_some()
-            || self.directory.find(address.as_str()).is_some();
-        if taken {
-            let why = format!("{address} belongs to somebody else");
-            return Err(PostError::Refused(why));
-        }
-        let live = self.keep(Live::group(id, address, group, now_ms)?);
-        drop(only);
         self.save(&live, self.opening(now_ms, caller, id)).await?;
         Ok(id)
     }
@@ -412,9 +393,23 @@ impl Conversations {
         order: Order,
     ) -> Result<Outcome, PostError> {
         let live = self.open_for(order.conversation, &caller.address).await?;
+        self.may_do(&live, &caller.address, &order.command)?;
+        let authority = Authority::Participant;
+        self.carry_out(now_ms, &live, caller, authority, order)
+            .await
+    }
+
+    async fn carry_out(
+        self: &Arc<Self>,
+        now_ms: u64,
+        live: &Arc<Mutex<Live>>,
+        caller: &Caller,
+        authority: Authority,
+        order: Order,
+    ) -> Result<Outcome, PostError> {
         let input = Input::Command {
             author: caller.address.clone(),
-            authority: Authority::Participant,
+            authority,
             command: order.command,
         };
         let envelope = Envelope {
@@ -426,7 +421,7 @@ impl Conversations {
         };
         let (answer, answered) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result| drop::<Result<_, _>>(answer.send(result)));
-        self.perform(&live, input, envelope, done);
+        self.perform(live, input, envelope, done);
         answered.await.map_err(|_| PostError::Busy)?
     }
 }
@@ -481,7 +476,7 @@ impl Caller {
 /// A group that is to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewGroup {
-    /// Who begins it, and owns it.
+    /// Who begins it, and owns it unless it is managed.
     pub creator: AddressOfRecord,
     /// The user part of its address; none for one that is made up.
     pub name: Option<String>,
@@ -489,6 +484,8 @@ pub struct NewGroup {
     pub members: Vec<(AddressOfRecord, ParticipantRole)>,
     /// May be empty.
     pub subject: String,
+    /// An administrator makes it, who is in it only when listed.
+    pub managed: bool,
 }
 
 /// What somebody wants done.

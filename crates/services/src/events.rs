@@ -540,13 +540,14 @@ impl Events {
         let over = subscriber.is_over(now_ms);
         let (body, fresh) = watched.body_for(now_ms, subscriber, source);
         let ends = subscriber.ends;
+        let pending = subscriber.view == View::Pending;
         let notifier = package.notifier();
         self.numbers += 1;
         let ticket = self.numbers;
         let notify = Notify {
             ticket,
             flow: subscriber.watcher.flow,
-            request: notifier.notify(now_ms, &mut subscriber.subscription, ends, body),
+            request: notifier.notify(now_ms, &mut subscriber.subscription, ends, pending, body),
         };
         subscriber.version = subscriber.version.wrapping_add(1);
         subscriber.awaited = Some(ticket);

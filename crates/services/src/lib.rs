@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod auth;
+mod contacts;
 pub mod conversations;
 pub mod delivery;
 pub mod directory;
@@ -19,6 +20,7 @@ pub mod registrar;
 mod xml;
 
 pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
+pub use contacts::{ContactAction, ContactOutcome};
 pub use conversations::{Conversations, Groups, Outcome, Post, PostError, Posted};
 pub use delivery::{Deliveries, DeliveryLimits, Step};
 pub use directory::{AccountRef, DeviceCredentials, Directory, DirectoryCounts};

@@ -128,7 +128,7 @@ fn colleagues_see_each_other_and_others_do_not() {
     let view = |package, watcher| board.view(package, &bob, Some(watcher));
     assert_eq!(view(Package::Presence, &bob), Some(View::Own));
     assert_eq!(view(Package::Presence, &ann), Some(View::Others));
-    assert_eq!(view(Package::Presence, &eve), Some(View::Blocked));
+    assert_eq!(view(Package::Presence, &eve), Some(View::Pending));
     for package in [Package::Registration, Package::MessageSummary] {
         assert_eq!(view(package, &bob), Some(View::Own));
         assert_eq!(view(package, &ann), None);
@@ -139,7 +139,7 @@ fn colleagues_see_each_other_and_others_do_not() {
     assert_eq!(view(Package::Dialog, &ann), Some(View::Blocked));
     assert!(board.permit(&bob, &eve, PolicyChange::Revoke));
     assert!(board.permit(&bob, &ann, PolicyChange::Unblock));
-    assert_eq!(view(Package::Dialog, &eve), Some(View::Blocked));
+    assert_eq!(view(Package::Dialog, &eve), Some(View::Pending));
     assert_eq!(view(Package::Dialog, &ann), Some(View::Others));
 }
 
@@ -258,4 +258,27 @@ fn whom_a_call_is_with_stands_in_the_owners_document_only() {
         "{others}"
     );
     assert!(!blocked.contains("<dialog "), "{blocked}");
+}
+
+#[test]
+fn what_has_an_end_is_told_at_its_end() {
+    let board = Board::default();
+    let (bob, ann) = (address("bob@a.com"), address("ann@a.com"));
+    let until = |until_ms| SetPresence {
+        note: "out".to_owned(),
+        until_ms: Some(until_ms),
+        ..SetPresence::default()
+    };
+    board.set(&bob, until(3_000));
+    board.set(&bob, until(2_000));
+    board.set(&ann, until(1_000));
+    board.set(&ann, SetPresence::default());
+    assert_eq!(board.next_end_ms(), Some(2_000));
+    assert!(board.expire(1_999).is_empty());
+    assert_eq!(board.expire(2_000), std::slice::from_ref(&bob));
+    assert!(board.expire(9_000).is_empty());
+    assert_eq!(board.next_end_ms(), None);
+    board.set(&bob, until(5_000));
+    board.forget(&bob);
+    assert_eq!(board.next_end_ms(), None);
 }

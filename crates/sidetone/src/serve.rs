@@ -25,7 +25,7 @@ use sidetone_engine::{
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin, SavedSubscription};
 use sidetone_services::presence::SavedPresence;
 use sidetone_services::{
-    Authenticator, Board, Conversations, Directory, LimitPolicy, Limiter, Location, Networks, Rate,
+    Authenticator, Conversations, Directory, LimitPolicy, Limiter, Location, Networks, Rate,
     RegisterPolicy,
 };
 use sidetone_sip::{Limits, TokenKey, Transport};
@@ -94,13 +94,15 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let engine = Arc::new(bound.run(supplies, &shard_settings(config), rand::random()));
     deliver_by(&conversations, &engine);
     waiting.into_iter().for_each(|device| engine.wake(device));
+    let follower = follower.with_engine(Arc::clone(&engine), Arc::clone(&conversations));
+    follower.end_left_behind().await?;
     let running = Arc::new(Running {
         started,
         store: store.clone(),
         writer,
         conversations,
         services,
-        follower: follower.with_engine(Arc::clone(&engine)),
+        follower,
         engine,
         tls: Arc::clone(&tls),
     });
@@ -265,7 +267,7 @@ async fn services(
         groups: Arc::default(),
         watched: Arc::default(),
         outbox: Arc::default(),
-        board: Board::default(),
+        board: Arc::default(),
         counters: Counters::default(),
     })
 }
@@ -280,7 +282,9 @@ async fn conversations(
         Arc::clone(&services.directory),
         Arc::clone(&services.groups),
     );
-    let started = Conversations::start(store.clone(), writer.clone(), directory, groups, names);
+    let board = Arc::clone(&services.board);
+    let (store, writer) = (store.clone(), writer.clone());
+    let started = Conversations::start(store, writer, directory, groups, board, names);
     Ok(Arc::new(started.await?))
 }
 

@@ -427,7 +427,7 @@ fn services(server: SocketAddr) -> Services {
         groups: Arc::default(),
         watched: Arc::default(),
         outbox: Arc::default(),
-        board: sidetone_services::Board::default(),
+        board: Arc::default(),
         counters: Counters::default(),
     }
 }

@@ -4,8 +4,12 @@
 //! transaction.
 
 mod body;
+mod list;
+mod page;
 
 pub use body::{Encoded, encode, kind_of, role_of};
+pub(crate) use page::within;
+pub use page::{Amended, Part};
 
 use crate::rows::{self, from_sql, to_sql};
 use crate::{Store, StoreError};
@@ -156,10 +160,11 @@ impl Store {
             .bind(id.0)
             .fetch_optional(self.pool())
             .await?;
-        match row {
-            Some(row) => Ok(Some(self.found(&row).await?)),
-            None => Ok(None),
-        }
+        let found = match row {
+            Some(row) => vec![self::conversation(&row)?],
+            None => return Ok(None),
+        };
+        Ok(self.with_members(found, None).await?.pop())
     }
 
     /// The number of the conversation of two, the lesser address first.
@@ -189,26 +194,30 @@ impl Store {
             .collect()
     }
 
-    /// The conversations that an address is or was a member of, the last used first.
-    pub async fn conversations_of(
+    /// How far a member has got.
+    pub async fn watermark(
         &self,
-        member: &AddressOfRecord,
-        limit: u32,
-    ) -> Result<Vec<Found>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT c.*, (SELECT max(id) FROM message m WHERE m.conversation = c.id) AS last \
-             FROM conversation c WHERE c.id IN (SELECT conversation FROM member WHERE address = ?) \
-             ORDER BY last DESC LIMIT ?",
-        )
-        .bind(member.as_str())
-        .bind(limit)
-        .fetch_all(self.pool())
-        .await?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            found.push(self.found(row).await?);
+        conversation: ConversationId,
+        address: &AddressOfRecord,
+    ) -> Result<Watermark, StoreError> {
+        let row = sqlx::query("SELECT * FROM receipt WHERE conversation = ? AND address = ?")
+            .bind(conversation.0)
+            .bind(address.as_str())
+            .fetch_optional(self.pool())
+            .await?;
+        let mut found = Vec::new();
+        if let Some(row) = row {
+            found.push(watermark(&row)?);
         }
-        Ok(found)
+        let member = std::slice::from_ref(address);
+        self.receipts()
+            .bring_up_to_date(conversation, member, &mut found);
+        Ok(found.pop().unwrap_or(Watermark {
+            conversation,
+            address: address.clone(),
+            delivered: 0,
+            displayed: 0,
+        }))
     }
 
     /// The greatest number of a conversation given so far.
@@ -220,40 +229,6 @@ impl Store {
         .fetch_one(self.pool())
         .await?;
         Ok(ConversationId(id))
-    }
-
-    async fn found(&self, row: &SqliteRow) -> Result<Found, StoreError> {
-        let mut conversation = conversation(row)?;
-        let id = conversation.id;
-        let members =
-            sqlx::query("SELECT * FROM member WHERE conversation = ? ORDER BY address, joined")
-                .bind(id.0)
-                .fetch_all(self.pool())
-                .await?;
-        conversation.members = members.iter().map(member).collect::<Result<_, _>>()?;
-        let receipts = sqlx::query("SELECT * FROM receipt WHERE conversation = ?")
-            .bind(id.0)
-            .fetch_all(self.pool())
-            .await?;
-        let mut receipts: Vec<Watermark> =
-            receipts.iter().map(watermark).collect::<Result<_, _>>()?;
-        let addresses = conversation
-            .members
-            .iter()
-            .map(|member| member.address.clone());
-        let addresses: Vec<AddressOfRecord> = addresses.collect();
-        self.receipts()
-            .bring_up_to_date(id, &addresses, &mut receipts);
-        let (last,): (i64,) =
-            sqlx::query_as("SELECT coalesce(max(seq), 0) FROM message WHERE conversation = ?")
-                .bind(id.0)
-                .fetch_one(self.pool())
-                .await?;
-        Ok(Found {
-            conversation,
-            receipts,
-            last_seq: from_sql(last),
-        })
     }
 
     /// Whether an address is or was in a conversation.
@@ -271,56 +246,6 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// A part of a conversation's log, in order.
-    pub async fn events(
-        &self,
-        conversation: ConversationId,
-        page: Page,
-        limit: u32,
-    ) -> Result<Vec<Event>, StoreError> {
-        let (condition, order, seq) = match page {
-            Page::After(seq) => (">", "ASC", seq),
-            Page::Before(seq) => ("<", "DESC", seq),
-        };
-        let sql = format!(
-            "SELECT {EVENT_COLUMNS} FROM message m WHERE m.conversation = ? AND m.seq {condition} ? \
-             ORDER BY m.seq {order} LIMIT ?"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(conversation.0)
-            .bind(to_sql(seq))
-            .bind(limit)
-            .fetch_all(self.pool())
-            .await?;
-        let mut events: Vec<Event> = rows.iter().map(event).collect::<Result<_, _>>()?;
-        if matches!(page, Page::Before(_)) {
-            events.reverse();
-        }
-        Ok(events)
-    }
-
-    /// What came after an event in all conversations that an address is or was a member of, and
-    /// may see.
-    pub async fn feed(
-        &self,
-        member: &AddressOfRecord,
-        after: EventId,
-        limit: u32,
-    ) -> Result<Vec<Event>, StoreError> {
-        let sql = format!(
-            "SELECT {EVENT_COLUMNS} FROM message m WHERE m.id > ? AND EXISTS \
-             (SELECT 1 FROM member WHERE member.conversation = m.conversation AND address = ? \
-             AND {VISIBLE}) ORDER BY m.id LIMIT ?"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(after.0)
-            .bind(member.as_str())
-            .bind(limit)
-            .fetch_all(self.pool())
-            .await?;
-        rows.iter().map(event).collect()
-    }
-
     /// Whether a message was taken back.
     pub async fn is_retracted(
         &self,
@@ -328,11 +253,10 @@ impl Store {
         seq: u64,
     ) -> Result<bool, StoreError> {
         let row: Option<(i64,)> = sqlx::query_as(
-            "SELECT 1 FROM message WHERE conversation = ? AND seq > ? AND kind = 'retraction' \
-             AND detail ->> 'target' = ? LIMIT 1",
+            "SELECT 1 FROM message WHERE conversation = ? AND kind IN ('edit', 'retraction') \
+             AND detail ->> 'target' = ? AND kind = 'retraction' LIMIT 1",
         )
         .bind(conversation.0)
-        .bind(to_sql(seq))
         .bind(to_sql(seq))
         .fetch_optional(self.pool())
         .await?;

@@ -4,7 +4,7 @@
 //! makes it; whoever follows `directory_since` misses none, whichever process wrote.
 
 use crate::rows::{self, to_sql};
-use crate::{Store, StoreError, sweep};
+use crate::{Store, StoreError, stays, sweep};
 use sidetone_model::{Account, AccountId, AddressOfRecord, Device, DeviceId, Role};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{Row, Transaction};
@@ -416,6 +416,8 @@ pub(crate) async fn insert_account(
         return Err(StoreError::Exists(new.address.to_string()));
     }
     distinct(connection, &new.address).await?;
+    // Whoever had the address before: nothing of that is this account's.
+    stays::end(connection, &new.address).await?;
     let done = sqlx::query(
         "INSERT INTO account (address, name, profile, role, disabled, password, changed) \
          VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -485,7 +487,8 @@ pub(crate) async fn insert_device(
     Ok(DeviceId(done.last_insert_rowid()))
 }
 
-/// RFC 3261 §19.1.4 tells capitals of the user part apart; people, and many phones, do not.
+/// RFC 3261 §19.1.4 tells capitals of the user part apart; people, and many phones, do not. A conversation keeps its
+/// address for life.
 async fn distinct(
     connection: &mut SqliteConnection,
     address: &AddressOfRecord,
@@ -493,12 +496,15 @@ async fn distinct(
     let similar: Option<(String,)> = sqlx::query_as(
         "SELECT address FROM account WHERE address = ?1 COLLATE NOCASE AND address <> ?1 \
          UNION ALL \
-         SELECT address FROM alias WHERE address = ?1 COLLATE NOCASE AND address <> ?1 LIMIT 1",
+         SELECT address FROM alias WHERE address = ?1 COLLATE NOCASE AND address <> ?1 \
+         UNION ALL \
+         SELECT address FROM conversation WHERE address = ?1 COLLATE NOCASE LIMIT 1",
     )
     .bind(address.as_str())
     .fetch_optional(connection)
     .await?;
     match similar {
+        Some((other,)) if other == address.as_str() => Err(StoreError::Exists(other)),
         Some((other,)) => Err(StoreError::Similar(address.to_string(), other)),
         None => Ok(()),
     }

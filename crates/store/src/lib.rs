@@ -8,6 +8,7 @@
 
 mod backup;
 mod bindings;
+mod contacts;
 mod conversation;
 mod directory;
 mod error;
@@ -21,12 +22,14 @@ mod search;
 mod secrets;
 mod spool;
 mod statements;
+mod stays;
 mod sweep;
 mod writer;
 
 pub use backup::restore;
+pub use contacts::Named;
 pub use conversation::{
-    Change, Encoded, Found, MemberRow, Page, Watermark, encode, kind_of, role_of,
+    Amended, Change, Encoded, Found, MemberRow, Page, Part, Watermark, encode, kind_of, role_of,
 };
 pub use directory::{AccountRecord, DirectoryChange, NewAccount, NewDevice};
 pub use error::StoreError;

@@ -6,7 +6,7 @@
 //!
 //! *Invariant*: what was taken back is not found; of what was edited, the last wording is.
 
-use crate::conversation::{EVENT_COLUMNS, VISIBLE, event};
+use crate::conversation::{VISIBLE, within};
 use crate::rows::to_sql;
 use crate::{Store, StoreError};
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
@@ -18,10 +18,14 @@ const BATCH: i64 = 256;
 /// The most words of a query; more are left out.
 const WORDS_MAX: usize = 16;
 
+/// Events of every kind: the mark moves over those that are no text, too.
 const NEW: &str = "\
-SELECT id, conversation, kind, body, detail ->> 'target' AS target FROM message \
-WHERE id > (SELECT value FROM counter WHERE name = 'search') AND conversation IS NOT NULL \
-AND kind IN ('text', 'file', 'edit', 'retraction') ORDER BY id LIMIT ?";
+SELECT id, conversation, coalesce(kind, '') AS kind, detail ->> 'target' AS target, \
+CASE WHEN kind IN ('text', 'file', 'edit') THEN body ELSE x'' END AS body FROM message \
+WHERE id > (SELECT value FROM counter WHERE name = 'search') ORDER BY id LIMIT ?";
+
+/// Conversations that a query is restricted to; who is in more is let through what all have said.
+const PLACES_MAX: usize = 4_000;
 
 /// The wordings of one message.
 const FORGET: &str = "\
@@ -57,8 +61,10 @@ pub(crate) async fn index(connection: &mut SqliteConnection) -> Result<bool, Sto
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     for row in &rows {
         let (id, kind): (i64, &str) = (row.try_get("id")?, row.try_get("kind")?);
+        let Some(conversation) = row.try_get::<Option<i64>, _>("conversation")? else {
+            continue;
+        };
         if matches!(kind, "edit" | "retraction") {
-            let conversation: i64 = row.try_get("conversation")?;
             let target: i64 = row.try_get("target")?;
             sqlx::query(FORGET)
                 .bind(conversation)
@@ -68,10 +74,11 @@ pub(crate) async fn index(connection: &mut SqliteConnection) -> Result<bool, Sto
         }
         let body: Vec<u8> = row.try_get("body")?;
         let text = String::from_utf8_lossy(&body);
-        if kind != "retraction" && !text.trim().is_empty() {
-            sqlx::query("INSERT INTO search (rowid, text) VALUES (?, ?)")
+        if !text.trim().is_empty() {
+            sqlx::query("INSERT INTO search (rowid, text, place) VALUES (?, ?, ?)")
                 .bind(id)
                 .bind(apart(&text))
+                .bind(place(conversation))
                 .execute(&mut *tx)
                 .await?;
         }
@@ -90,25 +97,60 @@ impl Store {
         let Some(query) = query(search.words) else {
             return Ok(Vec::new());
         };
+        let Some(query) = self.within_own(query, search).await? else {
+            return Ok(Vec::new());
+        };
         let sql = format!(
-            "SELECT {EVENT_COLUMNS} FROM search JOIN message m ON m.id = search.rowid \
-             WHERE search MATCH ? AND m.id < ? AND (? IS NULL OR m.conversation = ?) AND EXISTS \
+            "SELECT m.id, length(m.body) + coalesce(length(m.detail), 0) FROM search \
+             JOIN message m ON m.id = search.rowid \
+             WHERE search MATCH ? AND search.rowid < ? AND EXISTS \
              (SELECT 1 FROM member WHERE member.conversation = m.conversation AND address = ? \
              AND {VISIBLE}) \
-             ORDER BY m.id DESC LIMIT ?"
+             ORDER BY search.rowid DESC LIMIT ?"
         );
-        let conversation = search.conversation.map(|id| id.0);
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let sizes: Vec<(i64, i64)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(query)
             .bind(search.before.map_or(to_sql(u64::MAX), |id| id.0))
-            .bind(conversation)
-            .bind(conversation)
             .bind(search.person.as_str())
             .bind(search.limit)
             .fetch_all(self.pool())
             .await?;
-        rows.iter().map(event).collect()
+        let mut found = self.events_by_id(within(&sizes)).await?;
+        found.reverse();
+        Ok(found)
     }
+
+    /// The query in the conversations that this person is or was in, or the one that was named. `None`: there is none.
+    async fn within_own(
+        &self,
+        query: String,
+        search: &Search<'_>,
+    ) -> Result<Option<String>, StoreError> {
+        let named = search.conversation.map(|id| id.0);
+        let own: Vec<(i64,)> = sqlx::query_as(
+            "SELECT DISTINCT conversation FROM member \
+             WHERE address = ?1 AND (?2 IS NULL OR conversation = ?2) LIMIT ?3",
+        )
+        .bind(search.person.as_str())
+        .bind(named)
+        .bind(i64::try_from(PLACES_MAX + 1).unwrap_or(i64::MAX))
+        .fetch_all(self.pool())
+        .await?;
+        Ok(match own.len() {
+            0 => None,
+            count if count > PLACES_MAX => Some(format!("text : ({query})")),
+            _ => {
+                let places: Vec<String> = own.iter().map(|(id,)| place(*id)).collect();
+                let places = places.join(" OR ");
+                Some(format!("place : ({places}) AND text : ({query})"))
+            }
+        })
+    }
+}
+
+/// A conversation as a word.
+fn place(conversation: i64) -> String {
+    format!("c{conversation}")
 }
 
 /// Signs of scripts that put no spaces between words stand for themselves.

@@ -3,6 +3,8 @@
 //! *Invariant*: every call is somebody's, by an access token; a conversation that is not theirs is
 //! answered as one that is not.
 
+pub(crate) mod admin;
+pub(crate) mod contacts;
 pub(crate) mod conversations;
 pub(crate) mod events;
 pub(crate) mod presence;
@@ -69,6 +71,41 @@ pub(crate) fn routes() -> axum::Router<State> {
         .route("/api/v1/me/presence", axum::routing::put(presence::say))
         .route("/api/v1/search", get(search::search))
         .route("/api/v1/events", get(events::upgrade))
+        .merge(contact_routes())
+        .merge(admin_routes())
+}
+
+fn contact_routes() -> axum::Router<State> {
+    axum::Router::new()
+        .route("/api/v1/contacts", get(contacts::list).post(contacts::add))
+        .route(
+            "/api/v1/contacts/{address}",
+            axum::routing::delete(contacts::remove),
+        )
+        .route("/api/v1/contacts/requests", get(contacts::requests))
+        .route(
+            "/api/v1/contacts/requests/{address}",
+            axum::routing::put(contacts::accept).delete(contacts::refuse),
+        )
+        .route("/api/v1/blocks", get(contacts::blocks))
+        .route(
+            "/api/v1/blocks/{address}",
+            axum::routing::put(contacts::block).delete(contacts::unblock),
+        )
+}
+
+fn admin_routes() -> axum::Router<State> {
+    axum::Router::new()
+        .route("/api/v1/admin/groups", get(admin::list).post(admin::begin))
+        .route(
+            "/api/v1/admin/groups/{id}",
+            get(admin::show).patch(admin::change).delete(admin::end),
+        )
+        .route("/api/v1/admin/groups/{id}/members", post(admin::add))
+        .route(
+            "/api/v1/admin/groups/{id}/members/{address}",
+            axum::routing::patch(admin::change_role).delete(admin::remove),
+        )
 }
 
 /// Who calls, by the access token.
@@ -79,7 +116,37 @@ impl FromRequestParts<State> for Me {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
         let claims = auth::bearer(state, &parts.headers).ok_or_else(Problem::unauthorized)?;
+        count(state, &claims, parts)?;
         caller(state, &claims).map(Self)
+    }
+}
+
+fn count(state: &State, claims: &crate::Claims, parts: &Parts) -> Result<(), Problem> {
+    let peer = parts.extensions.get::<crate::Peer>();
+    let peer = peer.ok_or_else(Problem::unavailable)?;
+    state.count_account(&claims.sub, peer.remote.ip())
+}
+
+/// An administrator who calls: by the scope of the token, and still.
+pub(crate) struct Admin(pub(crate) Caller);
+
+impl FromRequestParts<State> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Problem> {
+        let Me(caller) = Me::from_request_parts(parts, state).await?;
+        let claims = auth::bearer(state, &parts.headers).ok_or_else(Problem::unauthorized)?;
+        let found = state.web.accounts.by_address(caller.address.as_str()).await;
+        let login = found.map_err(auth::unavailable)?;
+        let admin = |role: &str| role == sidetone_model::Role::Admin.as_str();
+        match login {
+            Some(login) if admin(&login.role) && admin(&claims.scope) => Ok(Self(caller)),
+            _ => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "Administrators only",
+                "Your account is not an administrator's, or was not when you signed in.",
+            )),
+        }
     }
 }
 
@@ -108,6 +175,9 @@ impl From<PostError> for Problem {
             PostError::Refused(why) => {
                 Problem::said(StatusCode::FORBIDDEN, "Refused", sentence(&why))
             }
+            PostError::Blocked(why) => {
+                Problem::said(StatusCode::FORBIDDEN, "Blocked", sentence(why))
+            }
             PostError::Unknown => Problem::new(
                 StatusCode::NOT_FOUND,
                 "No such conversation",
@@ -126,11 +196,7 @@ fn sentence(text: &str) -> String {
 /// An address that somebody wrote: `ann`, `ann@example.org` or `sip:ann@example.org`. Of ours by
 /// whichever of its names, it is the account's own.
 pub(crate) fn address(state: &State, text: &str) -> Result<AddressOfRecord, Problem> {
-    let bad = || {
-        let detail = format!("{text:?} is no address like ann@example.org.");
-        Problem::said(StatusCode::UNPROCESSABLE_ENTITY, "Bad address", detail)
-    };
-    let address: AddressOfRecord = auth::complete(state, text).parse().map_err(|_| bad())?;
+    let address = parsed(state, text)?;
     let account = state.web.directory.find(address.as_str());
     match account {
         Some(account) => Ok(account.address),
@@ -140,6 +206,21 @@ pub(crate) fn address(state: &State, text: &str) -> Result<AddressOfRecord, Prob
             Err(Problem::said(status, "Unknown address", detail))
         }
     }
+}
+
+/// The same, for one that may be of elsewhere, or of nobody any more.
+pub(crate) fn any_address(state: &State, text: &str) -> Result<AddressOfRecord, Problem> {
+    let address = parsed(state, text)?;
+    let account = state.web.directory.find(address.as_str());
+    Ok(account.map_or(address, |account| account.address))
+}
+
+fn parsed(state: &State, text: &str) -> Result<AddressOfRecord, Problem> {
+    let bad = |_| {
+        let detail = format!("{text:?} is no address like ann@example.org.");
+        Problem::said(StatusCode::UNPROCESSABLE_ENTITY, "Bad address", detail)
+    };
+    auth::complete(state, text).parse().map_err(bad)
 }
 
 /// What a request is recognised by: the caller, the conversation and the key that the caller chose, or nothing else.

@@ -17,7 +17,7 @@ use crate::accounts::{Login, Session};
 use crate::attempts;
 use crate::password;
 use crate::problem::Problem;
-use crate::state::{State, now_ms};
+use crate::state::{State, lock, now_ms};
 use crate::tokens::{ACCESS_S, Claims, REFRESH_MS};
 use crate::websocket::Peer;
 
@@ -133,9 +133,11 @@ pub(crate) async fn refresh(
 #[utoipa::path(get, path = "/api/v1/me", tag = "auth", responses((status = 200, body = Me)))]
 pub(crate) async fn me(
     axum::extract::State(state): axum::extract::State<State>,
+    Extension(peer): Extension<Peer>,
     headers: HeaderMap,
 ) -> Result<Json<Me>, Problem> {
     let claims = bearer(&state, &headers).ok_or_else(Problem::unauthorized)?;
+    state.count_account(&claims.sub, peer.remote.ip())?;
     let account = claims.sub.parse().map_err(|_| Problem::unauthorized())?;
     let login = enabled(&state, account, &claims.address).await?;
     Ok(Json(Me {
@@ -238,13 +240,6 @@ fn forgive_attempt(state: &State, peer: Peer, address: &str) {
 
 fn forgive_source(state: &State, peer: Peer) {
     lock(&state.by_source).give_back(&attempts::source(peer.remote.ip()));
-}
-
-/// A counter is whole even where a thread panicked while it held the lock.
-fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn bad_json() -> Problem {

@@ -32,7 +32,7 @@ pub use password::{hash_password, verify_password, weakness};
 pub use presences::Presences;
 pub use serve::{Bounds, Listeners, serve};
 pub use setup::{new_setup_token, token_hash};
-pub use state::{Settings, State, Web, router};
+pub use state::{Rates, Settings, State, Web, router};
 pub use store_accounts::{StoreAccounts, setup_token, token_seed};
 pub use tokens::{Claims, Tokens};
 pub use websocket::{Closed, Inbound, Patience, Peer, SipOverWebSocket};

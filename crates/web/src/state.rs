@@ -27,6 +27,27 @@ const BODY_BYTES: usize = 64 * 1024;
 /// A request that takes longer than this is answered 408.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 
+/// How much of the API one may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Calls a second from one source; five times as many at once.
+    pub source_per_second: u32,
+    /// Calls a second of one account, and what it says by WebSocket; five times as many at once.
+    pub account_per_second: u32,
+    /// WebSockets of one account.
+    pub sessions: usize,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Rates {
+            source_per_second: 200,
+            account_per_second: 100,
+            sessions: 50,
+        }
+    }
+}
+
 /// What an administrator may choose about the web.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -40,6 +61,8 @@ pub struct Settings {
     pub message_bytes: usize,
     /// What a WebSocket is closed for.
     pub patience: Patience,
+    /// How much of the API one may use.
+    pub rates: Rates,
 }
 
 impl Default for Settings {
@@ -50,6 +73,7 @@ impl Default for Settings {
             metrics_anywhere: false,
             message_bytes: 80 * 1024,
             patience: Patience::default(),
+            rates: Rates::default(),
         }
     }
 }
@@ -88,16 +112,27 @@ pub struct Shared {
     pub(crate) web: Web,
     pub(crate) by_source: Mutex<Attempts<IpAddr>>,
     pub(crate) by_account: Mutex<Attempts<String>>,
+    pub(crate) calls_by_source: Mutex<Attempts<IpAddr>>,
+    pub(crate) calls_by_account: Mutex<Attempts<String>>,
 }
 
 impl From<Web> for State {
     fn from(web: Web) -> State {
+        let rates = web.settings.rates;
         Arc::new(Shared {
             web,
+            calls_by_source: Mutex::new(calls(rates.source_per_second)),
+            calls_by_account: Mutex::new(calls(rates.account_per_second)),
             by_source: Mutex::new(Attempts::new(20, Duration::from_secs(6))),
             by_account: Mutex::new(Attempts::new(10, Duration::from_secs(30))),
         })
     }
+}
+
+/// So many a second, and five times as many at once.
+fn calls<K: std::hash::Hash + Eq + Clone>(per_second: u32) -> Attempts<K> {
+    let each = Duration::from_millis((1_000 / u64::from(per_second.max(1))).max(1));
+    Attempts::new(per_second.max(1).saturating_mul(5), each)
 }
 
 /// Every route of the server.
@@ -119,6 +154,7 @@ pub fn router(state: State) -> axum::Router {
         .fallback(page::not_found)
         .method_not_allowed_fallback(page::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), in_turn))
         .layer(middleware::from_fn(whole))
         .layer(middleware::from_fn(in_time))
         .layer(middleware::from_fn(security_headers::add))
@@ -144,6 +180,48 @@ async fn whole(
         }
         Err(_) => Problem::bad_request("The body is too long, or ended early.").into_response(),
     }
+}
+
+/// The API answers one source so often, whoever it is.
+async fn in_turn(
+    axum::extract::State(state): axum::extract::State<State>,
+    request: axum::extract::Request,
+    next: middleware::Next,
+) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    let peer = request.extensions().get::<crate::Peer>().copied();
+    let counted = peer.filter(|_| request.uri().path().starts_with("/api/v1/"));
+    match counted.map_or(Ok(()), |peer| state.count_call(peer)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl Shared {
+    fn count_call(&self, peer: crate::Peer) -> Result<(), Problem> {
+        if (self.web.exempt)(peer.remote.ip()) {
+            return Ok(());
+        }
+        let source = crate::attempts::source(peer.remote.ip());
+        let taken = lock(&self.calls_by_source).take(source, now_ms());
+        taken.map_err(Problem::too_many)
+    }
+
+    /// Counts what an account asks, by whichever way.
+    pub(crate) fn count_account(&self, account: &str, source: IpAddr) -> Result<(), Problem> {
+        if (self.web.exempt)(source) {
+            return Ok(());
+        }
+        let taken = lock(&self.calls_by_account).take(account.to_owned(), now_ms());
+        taken.map_err(Problem::too_many)
+    }
+}
+
+/// A counter is whole even where a thread panicked while it held the lock.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A body that trickles in must not hold a connection for ever.

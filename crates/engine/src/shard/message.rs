@@ -158,6 +158,7 @@ impl Shard {
             PostError::Busy => (503, "the message could not be stored now"),
             PostError::Failed => (500, "the message could not be stored"),
             PostError::Refused(why) => (403, why),
+            PostError::Blocked(why) => (403, why),
             PostError::Unknown => (403, "the sender is not in this group"),
         };
         let again = [("Retry-After", "5")];

@@ -3,7 +3,7 @@
 //! *Invariant*: what is written of a conversation and read back makes the same machine, but for
 //! receipts, whose watermarks are kept beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sidetone_conversation::Conversation;
@@ -24,7 +24,14 @@ pub(super) struct Live {
     pub(super) unsaved: bool,
     /// When it was last used.
     pub(super) used: u64,
+    /// Who wrote the last messages.
+    recent: VecDeque<(u64, AddressOfRecord)>,
 }
+
+/// Messages whose authors are remembered.
+const RECENT: usize = 256;
+/// In a conversation with more members, only authors are told how far somebody has got.
+const ALL_TOLD: usize = 50;
 
 pub(super) fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -38,6 +45,7 @@ impl Live {
             created_ms: now_ms,
             unsaved: true,
             used: 0,
+            recent: VecDeque::new(),
         }
     }
 
@@ -64,9 +72,13 @@ impl Live {
             creator,
             members,
             subject,
+            managed,
             ..
         } = group;
-        let machine = Conversation::open_group(now_ms, id, address, &creator, members, subject);
+        let machine = match managed {
+            true => Conversation::open_managed(now_ms, id, address, &creator, members, subject),
+            false => Conversation::open_group(now_ms, id, address, &creator, members, subject),
+        };
         Ok(Self::new(machine?, now_ms))
     }
 
@@ -80,6 +92,7 @@ impl Live {
             grown,
             unsaved: false,
             used: 0,
+            recent: VecDeque::new(),
         })
     }
 
@@ -103,6 +116,34 @@ impl Live {
     pub(super) fn members(&self) -> Vec<AddressOfRecord> {
         let members = self.machine.members();
         members.map(|(member, _)| member.clone()).collect()
+    }
+
+    /// A message was said.
+    pub(super) fn note_author(&mut self, seq: u64, author: &AddressOfRecord) {
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((seq, author.clone()));
+    }
+
+    /// Who is to learn that somebody has got from one event to another: all, and in a large group the authors of what
+    /// is between, as far as it was said lately, with the person's own sessions.
+    pub(super) fn told_of(
+        &self,
+        person: &AddressOfRecord,
+        (after, seq): (u64, u64),
+    ) -> Vec<AddressOfRecord> {
+        if self.machine.member_count() <= ALL_TOLD {
+            return self.members();
+        }
+        let between = self
+            .recent
+            .iter()
+            .filter(|(at, _)| after < *at && *at <= seq);
+        let mut told: BTreeSet<&AddressOfRecord> = between.map(|(_, author)| author).collect();
+        told.retain(|author| self.machine.is_member(author));
+        told.insert(person);
+        told.into_iter().cloned().collect()
     }
 
     /// What the store is to hold from now on.

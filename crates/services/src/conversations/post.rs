@@ -94,6 +94,12 @@ impl Conversations {
             message,
             done,
         };
+        if post.message.account != AccountId(0)
+            && let Err(error) = self.may_say(&post.author, &post.message.to)
+        {
+            (post.done)(Err(error));
+            return None;
+        }
         let place = self.place_of(&post.author, &post.message);
         match place.and_then(|place| self.cached(&place)) {
             Some(live) => {
@@ -180,20 +186,27 @@ impl Conversations {
         envelope: Envelope,
     ) -> Result<(), PostError> {
         let (answer, answered) = tokio::sync::oneshot::channel();
-        {
+        let begun_by_another = {
             let slot = live;
             let mut live = live::lock(slot);
             let items = drain(&mut live)?;
-            if items.is_empty() {
-                return Ok(());
+            let begins = !items.is_empty();
+            let unsaved = live.unsaved;
+            if begins {
+                let done = Box::new(move |result: Result<Outcome, PostError>| {
+                    // Who began it may have gone.
+                    let _ = answer.send(result.map(drop));
+                });
+                self.commit(slot, &mut live, items, envelope, done);
             }
-            let done = Box::new(move |result: Result<Outcome, PostError>| {
-                // Who began it may have gone.
-                let _ = answer.send(result.map(drop));
-            });
-            self.commit(slot, &mut live, items, envelope, done);
+            (!begins).then_some(unsaved)
+        };
+        match begun_by_another {
+            None => answered.await.map_err(|_| PostError::Busy)?,
+            // A first message that came at the same time has begun it, and is on its way to the disk.
+            Some(true) => Ok(self.writer.flush().await?),
+            Some(false) => Ok(()),
         }
-        answered.await.map_err(|_| PostError::Busy)?
     }
 
     fn commit(
@@ -228,6 +241,9 @@ impl Conversations {
                 false => origin_before(envelope.origin, at),
             };
             let message = new_message(live, &item, &envelope, origin, body);
+            if item.event.body.is_message() {
+                live.note_author(item.event.seq, &item.event.author);
+            }
             let mut witnesses = item.to.clone();
             witnesses.push(item.event.author.clone());
             if !self.append(slot, message, item, witnesses, change.take(), &gathering) {

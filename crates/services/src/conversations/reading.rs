@@ -4,11 +4,11 @@
 
 use sidetone_conversation::Target;
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventBody, EventId, SeqRange};
-use sidetone_store::{Change, Found, MemberRow, Page, Search, Watermark};
+use sidetone_store::{Change, Found, MemberRow, Page, Part, Search, Watermark};
 
 use super::live;
 use super::sessions::{News, Typing};
-use super::{Conversations, Place, PostError};
+use super::{Conversations, Place, PostError, Shown};
 
 /// The most events of one page.
 pub const PAGE_MAX: u32 = 500;
@@ -30,13 +30,36 @@ pub struct View {
     pub present: bool,
 }
 
+impl View {
+    /// As an administrator sees it: who is in it, and nothing of what is said.
+    pub(super) fn whole(found: Found) -> Self {
+        let Found {
+            mut conversation, ..
+        } = found;
+        conversation.members.retain(|row| row.until.is_none());
+        Self {
+            conversation,
+            receipts: Vec::new(),
+            first_seq: 0,
+            last_seq: 0,
+            present: false,
+        }
+    }
+}
+
 impl Conversations {
-    /// The conversations of a person, the last used first.
+    /// The conversations of a person, the last used first; `after`: those that come after this one.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn list(&self, person: &AddressOfRecord) -> Result<Vec<View>, PostError> {
-        let found = self.store.conversations_of(person, LIST_MAX).await?;
+    pub async fn list(
+        &self,
+        person: &AddressOfRecord,
+        after: Option<ConversationId>,
+        limit: u32,
+    ) -> Result<Vec<View>, PostError> {
+        let limit = limit.min(LIST_MAX);
+        let found = self.store.conversations_of(person, after, limit).await?;
         Ok(found
             .into_iter()
             .filter_map(|found| view(found, person))
@@ -67,13 +90,14 @@ impl Conversations {
         person: &AddressOfRecord,
         page: Page,
         limit: u32,
-    ) -> Result<Vec<Event>, PostError> {
+    ) -> Result<Vec<Shown>, PostError> {
         let ranges = self.visible(id, person).await?;
         let limit = limit.min(PAGE_MAX);
-        match page {
-            Page::After(seq) => self.forwards(id, &ranges, seq, limit).await,
-            Page::Before(seq) => self.backwards(id, &ranges, seq, limit).await,
-        }
+        let events = match page {
+            Page::After(seq) => self.forwards(id, &ranges, seq, limit).await?,
+            Page::Before(seq) => self.backwards(id, &ranges, seq, limit).await?,
+        };
+        self.shown(person, events).await
     }
 
     async fn forwards(
@@ -90,9 +114,12 @@ impl Conversations {
                 break;
             }
             let after = Page::After(seq.max(range.first.saturating_sub(1)));
-            let part = self.store.events(id, after, room).await?;
+            let Part { events: part, cut } = self.store.events(id, after, room).await?;
             let shown = |event: &Event| range.contains(event.seq) && shows(ranges, event);
             events.extend(part.into_iter().filter(shown));
+            if cut {
+                break;
+            }
         }
         Ok(events)
     }
@@ -111,10 +138,16 @@ impl Conversations {
                 break;
             }
             let before = Page::Before(seq.min(range.last.saturating_add(1)));
-            let mut part = self.store.events(id, before, limit - count).await?;
+            let Part {
+                events: mut part,
+                cut,
+            } = self.store.events(id, before, limit - count).await?;
             part.retain(|event| range.contains(event.seq) && shows(ranges, event));
             count += u32::try_from(part.len()).unwrap_or(u32::MAX);
             parts.push(part);
+            if cut {
+                break;
+            }
         }
         parts.reverse();
         Ok(parts.concat())
@@ -128,8 +161,9 @@ impl Conversations {
         &self,
         person: &AddressOfRecord,
         after: EventId,
-    ) -> Result<Vec<Event>, PostError> {
-        Ok(self.store.feed(person, after, PAGE_MAX).await?)
+    ) -> Result<Vec<Shown>, PostError> {
+        let events = self.store.feed(person, after, PAGE_MAX).await?;
+        self.shown(person, events).await
     }
 
     /// What was said with these words, as far as this person may see it, the newest first.
@@ -169,14 +203,15 @@ impl Conversations {
             return Err(PostError::Unknown);
         }
         let page = Page::After(seq.saturating_sub(1));
-        let event = self.store.events(id, page, 1).await?.into_iter().next();
+        let part = self.store.events(id, page, 1).await?;
+        let event = part.events.into_iter().next();
         let event = event.filter(|event| event.seq == seq);
         let event = event.ok_or(PostError::Unknown)?;
         let retracted = self.store.is_retracted(id, seq).await?;
         Ok(Target::of(&event, retracted))
     }
 
-    async fn visible(
+    pub(super) async fn visible(
         &self,
         id: ConversationId,
         person: &AddressOfRecord,
@@ -201,12 +236,19 @@ impl Conversations {
         displayed: bool,
     ) -> Result<(), PostError> {
         let live = self.open_for(id, person).await?;
+        let before = self.store.watermark(id, person).await?;
+        let after = match displayed {
+            true => before.displayed,
+            false => before.delivered,
+        };
         let members = {
             let live = live::lock(&live);
             if !live.machine.visible(person, seq) || seq > live.last_seq() {
                 return Err(PostError::Unknown);
             }
-            live.members()
+            let mut members = live.told_of(person, (after, seq));
+            self.without_blocked(live.machine.kind(), person, &mut members);
+            members
         };
         let watermark = Watermark {
             conversation: id,
@@ -235,7 +277,12 @@ impl Conversations {
             return;
         }
         if let Some(live) = self.cached(&Place::Of(id)) {
-            let members = live::lock(&live).members();
+            let members = {
+                let live = live::lock(&live);
+                let mut members = live.told_of(person, (seq.saturating_sub(1), seq));
+                self.without_blocked(live.machine.kind(), person, &mut members);
+                members
+            };
             self.sessions
                 .tell(&members, &News::Receipt(watermark.into()));
         }
@@ -252,12 +299,16 @@ impl Conversations {
         active: bool,
     ) -> Result<(), PostError> {
         let live = self.open_for(id, person).await?;
-        let mut members = live::lock(&live).members();
+        let (kind, mut members) = {
+            let live = live::lock(&live);
+            (live.machine.kind(), live.members())
+        };
         let before = members.len();
         members.retain(|member| member != person);
         if members.len() == before {
             return Err(PostError::Unknown);
         }
+        self.without_blocked(kind, person, &mut members);
         let typing = Typing {
             conversation: id,
             member: person.clone(),

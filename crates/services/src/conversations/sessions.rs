@@ -22,6 +22,58 @@ pub enum News {
     Receipt(Arc<sidetone_store::Watermark>),
     /// Somebody writes, or stopped.
     Typing(Arc<Typing>),
+    /// Something of contacts, requests or blocks.
+    Contact(Arc<ContactNews>),
+}
+
+/// Something of a person's contacts, requests or blocks has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContactNews {
+    /// The other one.
+    pub address: AddressOfRecord,
+    /// What.
+    pub change: ContactChange,
+}
+
+/// What has changed of contacts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContactChange {
+    /// The other one is on the list now.
+    Added,
+    /// And is not any more.
+    Removed,
+    /// The other one asks to see this person.
+    Asked,
+    /// And does not any more.
+    Withdrawn,
+    /// This person has answered the other one's request.
+    Answered,
+    /// The other one lets this person see what it does.
+    Accepted,
+    /// The other one does not.
+    Refused,
+    /// The other one is blocked.
+    Blocked,
+    /// And is not any more.
+    Unblocked,
+}
+
+impl ContactChange {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Asked => "asked",
+            Self::Withdrawn => "withdrawn",
+            Self::Answered => "answered",
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Blocked => "blocked",
+            Self::Unblocked => "unblocked",
+        }
+    }
 }
 
 /// Somebody writes in a conversation.
@@ -77,6 +129,18 @@ impl Sessions {
                 listener.missed.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Tells a person's sessions of contacts.
+    pub fn tell_contact(
+        &self,
+        person: &AddressOfRecord,
+        address: &AddressOfRecord,
+        change: ContactChange,
+    ) {
+        let address = address.clone();
+        let news = ContactNews { address, change };
+        self.tell([person], &News::Contact(news.into()));
     }
 
     /// How many sessions a person has.

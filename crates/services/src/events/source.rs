@@ -17,16 +17,26 @@ pub enum View {
     Others,
     /// Nothing, and not that it is nothing: a state in which nobody is there ("polite blocking", RFC 5025 §3.3.1).
     Blocked,
+    /// Nothing yet: the person has to agree first (RFC 6665 §4.1.3, "pending").
+    Pending,
 }
 
 impl View {
-    pub(super) const COUNT: usize = 3;
+    pub(super) const ALL: [Self; 4] = [Self::Own, Self::Others, Self::Blocked, Self::Pending];
+    pub(super) const COUNT: usize = Self::ALL.len();
+
+    /// Whether it shows the state as it is.
+    #[must_use]
+    pub fn shows(self) -> bool {
+        matches!(self, Self::Own | Self::Others)
+    }
 
     pub(super) fn place(self) -> usize {
         match self {
             Self::Own => 0,
             Self::Others => 1,
             Self::Blocked => 2,
+            Self::Pending => 3,
         }
     }
 }

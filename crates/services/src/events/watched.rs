@@ -25,7 +25,7 @@ pub(super) struct Watched {
 enum State {
     Contacts(Contacts),
     /// By view, those that anybody has asked for.
-    Documents([Option<Document>; View::COUNT]),
+    Documents(Box<[Option<Document>; View::COUNT]>),
 }
 
 /// What is new.
@@ -96,7 +96,7 @@ impl Watched {
             }
             State::Documents(documents) => {
                 let mut views = [false; View::COUNT];
-                for view in [View::Own, View::Others, View::Blocked] {
+                for view in View::ALL {
                     let place = view.place();
                     if let Some(before) = &mut documents[place] {
                         let document = source.document(package, address, view);

@@ -3,7 +3,7 @@
 //! *Invariant*: what is kept of a person is bounded, whoever sends it: see [`BoardLimits`]. A lock is held for one
 //! look-up or one change.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sidetone_model::{
@@ -77,11 +77,32 @@ struct Entry {
     waiting: (u64, u64),
     blocked: HashSet<AddressOfRecord>,
     approved: HashSet<AddressOfRecord>,
+    /// When something of it ends by itself, as it stands in the table of all ends.
+    ends_ms: Option<u64>,
     /// As it was composed last, and since when.
     last: (Availability, u64),
 }
 
 impl Entry {
+    /// Forgets what has ended; the names of the publications, or nothing where nothing had.
+    fn end(&mut self, now_ms: u64) -> Option<Vec<String>> {
+        let over = self.set.take_if(|set| set.is_over(now_ms)).is_some();
+        let live = |kept: &Kept| kept.publication.expires_at_ms > now_ms;
+        let ended: Vec<String> = self
+            .published
+            .extract_if(.., |kept| !live(kept))
+            .map(|kept| kept.publication.etag)
+            .collect();
+        (over || !ended.is_empty()).then_some(ended)
+    }
+
+    fn next_end_ms(&self) -> Option<u64> {
+        let published = self.published.iter();
+        let published = published.map(|kept| kept.publication.expires_at_ms);
+        let set = self.set.as_ref().and_then(|set| set.until_ms);
+        published.chain(set).min()
+    }
+
     fn compose(&mut self, now_ms: u64, devices: &[Reachable]) -> Composed {
         let published = self.published.iter().map(|kept| kept.statement.clone());
         let published: Vec<Statement> = published.collect();
@@ -104,6 +125,8 @@ impl Entry {
 type Entries = HashMap<AddressOfRecord, Entry>;
 /// Publications by entity-tag that are to be written, or forgotten.
 type Unwritten = HashMap<String, Option<Publication>>;
+/// When something of a person ends by itself.
+type Ends = BTreeSet<(u64, AddressOfRecord)>;
 
 /// All persons.
 #[derive(Debug)]
@@ -111,6 +134,7 @@ pub struct Board {
     limits: BoardLimits,
     entries: Mutex<Entries>,
     unwritten: Mutex<Unwritten>,
+    ends: Mutex<Ends>,
     feed: broadcast::Sender<AddressOfRecord>,
 }
 
@@ -127,6 +151,7 @@ impl Board {
             limits,
             entries: Mutex::default(),
             unwritten: Mutex::default(),
+            ends: Mutex::default(),
             feed: broadcast::channel(FEED).0,
         }
     }
@@ -169,7 +194,7 @@ impl Board {
         };
         self.change(address, |entry| match package {
             Package::Registration => Document::default(),
-            Package::Presence if view == View::Blocked => plain(pidf::nobody(address)),
+            Package::Presence if !view.shows() => plain(pidf::nobody(address)),
             Package::Presence => {
                 let composed = entry.compose(now_ms, devices);
                 let text = pidf::render(address, &composed, devices, entry.sessions);
@@ -213,10 +238,26 @@ impl Board {
             entry.is_some_and(|entry| list(entry).contains(watcher))
         };
         let known = watcher.domain() == address.domain() || listed(|entry| &entry.approved);
-        match known && !listed(|entry| &entry.blocked) {
-            true => Some(View::Others),
-            false => Some(View::Blocked),
-        }
+        Some(match known {
+            // Whoever has not been let in waits, and does not learn of a block either.
+            false => View::Pending,
+            true if listed(|entry| &entry.blocked) => View::Blocked,
+            true => View::Others,
+        })
+    }
+
+    /// Whether the first has blocked the second.
+    pub fn blocks(&self, who: &AddressOfRecord, whom: &AddressOfRecord) -> bool {
+        let entries = self.entries();
+        let entry = entries.get(who);
+        entry.is_some_and(|entry| entry.blocked.contains(whom))
+    }
+
+    /// Whether the first lets the second see it, though from another domain.
+    pub fn approves(&self, who: &AddressOfRecord, whom: &AddressOfRecord) -> bool {
+        let entries = self.entries();
+        let entry = entries.get(who);
+        entry.is_some_and(|entry| entry.approved.contains(whom))
     }
 
     /// Whether [`Board::permit`] has room for it.
@@ -266,7 +307,7 @@ impl Board {
             set.note.truncate(end);
         }
         let set = (!set.is_empty()).then_some(set);
-        self.change(address, |entry| entry.set = set);
+        self.change_ends(address, |entry| entry.set = set);
     }
 
     /// How many sessions of the API a person has open; whether that is news.
@@ -291,7 +332,7 @@ impl Board {
             Err(answer) => return answer.into(),
         };
         let new = etag.clone();
-        let applied = self.change(address, |entry| {
+        let applied = self.change_ends(address, |entry| {
             let kept = &mut entry.published;
             let applied = publish::apply(kept, &request, who, etag, now_ms, limits)?;
             let written = kept.iter().find(|one| one.publication.etag == new);
@@ -341,7 +382,17 @@ impl Board {
 
     /// The account is gone.
     pub fn forget(&self, address: &AddressOfRecord) {
-        let entry = self.entries().remove(address);
+        let mut entries = self.entries();
+        let entry = entries.remove(address);
+        // Whoever gets the address is somebody else.
+        for other in entries.values_mut() {
+            other.blocked.remove(address);
+            other.approved.remove(address);
+        }
+        drop(entries);
+        if let Some(ends_ms) = entry.as_ref().and_then(|entry| entry.ends_ms) {
+            self.ends().remove(&(ends_ms, address.clone()));
+        }
         let published = entry.into_iter().flat_map(|entry| entry.published);
         let mut unwritten = self.unwritten();
         unwritten.extend(published.map(|kept| (kept.publication.etag, None)));
@@ -354,7 +405,7 @@ impl Board {
         }
         for (address, publication) in saved.published {
             let kept = Kept::new(publication);
-            self.change(&address, |entry| entry.published.extend(kept));
+            self.change_ends(&address, |entry| entry.published.extend(kept));
         }
         for (address, watcher) in saved.blocked {
             self.permit(&address, &watcher, PolicyChange::Block);
@@ -364,20 +415,38 @@ impl Board {
         }
     }
 
-    /// Forgets publications that have ended.
-    pub fn expire(&self, now_ms: u64) {
-        let mut ended = Vec::new();
-        for entry in self.entries().values_mut() {
-            entry.published.retain(|kept| {
-                let live = kept.publication.expires_at_ms > now_ms;
-                if !live {
-                    ended.push(kept.publication.etag.clone());
-                }
-                live
-            });
+    /// When [`Board::expire`] has something to do.
+    pub fn next_end_ms(&self) -> Option<u64> {
+        self.ends().first().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// Forgets what has ended. Gives the persons whose state is another one by that: whoever watches is to be told.
+    pub fn expire(&self, now_ms: u64) -> Vec<AddressOfRecord> {
+        let mut changed = Vec::new();
+        while let Some(address) = self.next_due(now_ms) {
+            let mut entries = self.entries();
+            let Some(entry) = entries.get_mut(&address) else {
+                continue;
+            };
+            let gone = entry.end(now_ms);
+            entry.ends_ms = None;
+            self.note_end(&address, entry);
+            drop(entries);
+            if let Some(etags) = gone {
+                self.unwritten()
+                    .extend(etags.into_iter().map(|etag| (etag, None)));
+                changed.push(address);
+            }
         }
-        self.unwritten()
-            .extend(ended.into_iter().map(|etag| (etag, None)));
+        changed
+    }
+
+    fn next_due(&self, now_ms: u64) -> Option<AddressOfRecord> {
+        let mut ends = self.ends();
+        let (at_ms, _) = ends.first()?;
+        let due = *at_ms <= now_ms;
+        let (_, address) = due.then(|| ends.pop_first()).flatten()?;
+        Some(address)
     }
 
     /// Publications to be written, or forgotten, by entity-tag.
@@ -401,9 +470,33 @@ impl Board {
         change(entries.entry(address.clone()).or_default())
     }
 
+    /// The same, for a change of what ends by itself.
+    fn change_ends<T>(&self, address: &AddressOfRecord, change: impl FnOnce(&mut Entry) -> T) -> T {
+        self.change(address, |entry| {
+            let done = change(entry);
+            self.note_end(address, entry);
+            done
+        })
+    }
+
+    fn note_end(&self, address: &AddressOfRecord, entry: &mut Entry) {
+        let next_ms = entry.next_end_ms();
+        let before_ms = std::mem::replace(&mut entry.ends_ms, next_ms);
+        if before_ms == next_ms {
+            return;
+        }
+        let mut ends = self.ends();
+        before_ms.map(|at_ms| ends.remove(&(at_ms, address.clone())));
+        ends.extend(next_ms.map(|at_ms| (at_ms, address.clone())));
+    }
+
     /// A poisoned lock, here and below: a bug ended an earlier change of one entry; the others are whole.
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unwritten(&self) -> MutexGuard<'_, Unwritten> {

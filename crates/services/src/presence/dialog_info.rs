@@ -28,7 +28,7 @@ pub(super) fn render<'a>(
     );
     let version_at = Some(out.len());
     let _ = write!(out, "\" state=\"full\" entity=\"{}\">\r\n", Escaped(&uri));
-    for call in calls.filter(|_| view != View::Blocked) {
+    for call in calls.filter(|_| view.shows()) {
         if out.len() < OCTETS_MAX {
             dialog(&mut out, &uri, call, view == View::Own);
         }

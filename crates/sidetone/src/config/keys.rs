@@ -225,13 +225,13 @@ pub(crate) const KEYS: &[Key] = &[
         "limits",
         "requests_per_second",
         "200",
-        "Requests from one source address.",
+        "Requests from one source address, by SIP and by the API each; five times as many at once.",
     ),
     key(
         "limits",
         "account_requests_per_second",
         "100",
-        "Requests of one account.",
+        "Requests of one account, by SIP and by the API each; five times as many at once.",
     ),
     key(
         "limits",
@@ -256,6 +256,12 @@ pub(crate) const KEYS: &[Key] = &[
         "connections_per_source",
         "1000",
         "Open connections of one source address.",
+    ),
+    key(
+        "limits",
+        "sessions_per_account",
+        "50",
+        "Open WebSockets of the API of one account.",
     ),
     key(
         "limits",

@@ -5,7 +5,7 @@
 
 use sidetone_engine::{Engine, Services};
 use sidetone_model::{AccountId, AddressOfRecord, DeviceId};
-use sidetone_services::Change;
+use sidetone_services::{Change, Conversations};
 use sidetone_sip::Termination;
 use sidetone_store::{DirectoryChange, Store, StoreError, Writer};
 use std::convert::Infallible;
@@ -37,6 +37,7 @@ pub(super) struct Follower {
     store: Store,
     services: Arc<Services>,
     engine: Option<Arc<Engine>>,
+    conversations: Option<Arc<Conversations>>,
     at: Mutex<i64>,
 }
 
@@ -46,6 +47,16 @@ enum Ended {
     Device(DeviceId, Option<AddressOfRecord>),
 }
 
+impl Ended {
+    /// Who is no more.
+    fn person(&self) -> Option<&AddressOfRecord> {
+        match self {
+            Self::Address(address, Termination::NoResource) => Some(address),
+            _ => None,
+        }
+    }
+}
+
 impl Follower {
     /// Reads the whole directory.
     pub(super) async fn start(store: Store, services: Arc<Services>) -> Result<Self, StoreError> {
@@ -53,17 +64,41 @@ impl Follower {
             store,
             services,
             engine: None,
+            conversations: None,
             at: Mutex::new(0),
         };
         follower.step().await?;
         Ok(follower)
     }
 
-    /// From now on shards are told of devices that go.
-    pub(super) fn with_engine(self, engine: Arc<Engine>) -> Self {
+    /// From now on shards are told of devices that go, and conversations of people who do.
+    pub(super) fn with_engine(
+        self,
+        engine: Arc<Engine>,
+        conversations: Arc<Conversations>,
+    ) -> Self {
         Self {
             engine: Some(engine),
+            conversations: Some(conversations),
             ..self
+        }
+    }
+
+    /// Ends the stays of those who were removed while the server was down.
+    pub(super) async fn end_left_behind(&self) -> Result<(), StoreError> {
+        for address in self.store.left_behind().await? {
+            self.person_gone(&address).await;
+        }
+        Ok(())
+    }
+
+    async fn person_gone(&self, address: &AddressOfRecord) {
+        let Some(conversations) = &self.conversations else {
+            return;
+        };
+        let gone = conversations.person_gone(crate::cli::now_ms(), address);
+        if let Err(error) = gone.await {
+            tracing::warn!(%address, %error, "what a removed account leaves behind was not ended; the next start tries again");
         }
     }
 
@@ -89,7 +124,13 @@ impl Follower {
             }
         }
         self.services.directory.apply(changes);
-        ended.into_iter().for_each(|ended| self.tell(ended));
+        for ended in ended {
+            let gone = ended.person().cloned();
+            self.tell(ended);
+            if let Some(address) = gone {
+                self.person_gone(&address).await;
+            }
+        }
         if let Some(engine) = &self.engine {
             let registered = added.iter().filter(|added| self.is_registered(**added));
             registered.for_each(|(device, _)| engine.wake(*device));
@@ -206,6 +247,9 @@ pub(super) async fn write_events(services: &Services, store: &Store) {
 /// Sweeps a part of the bindings, and tells who has gone.
 fn sweep(running: &super::running::Running) {
     let (services, now_ms) = (&running.services, crate::cli::now_ms());
+    for address in services.board.expire(now_ms) {
+        running.engine.changed(&address, Change::Presence);
+    }
     for (address, _) in services.location.expire(now_ms) {
         if !services.location.is_registered(&address, now_ms) && services.board.calls_end(&address)
         {
@@ -221,7 +265,6 @@ pub(super) async fn keep_events(running: Arc<super::running::Running>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        running.services.board.expire(crate::cli::now_ms());
         write_events(&running.services, &running.store).await;
     }
 }

@@ -10,11 +10,11 @@ use crate::config::Config;
 use bytes::Bytes;
 use sidetone_engine::{Listen, WebSocketDoor, WebSocketInbound};
 use sidetone_model::{AccountId, AddressOfRecord, PersonPresence, SetPresence};
-use sidetone_services::{Package, View};
+use sidetone_services::{ContactAction, ContactOutcome, Package, View};
 use sidetone_sip::Transport;
 use sidetone_store::Store;
 use sidetone_web::{Answer, Presences, StoreAccounts, Tokens, Unavailable, Web};
-use sidetone_web::{Bounds, Closed, Inbound, Listeners, Peer, Settings, SipOverWebSocket};
+use sidetone_web::{Bounds, Closed, Inbound, Listeners, Peer, Rates, Settings, SipOverWebSocket};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -96,6 +96,11 @@ async fn web(
             origins: config.https.origins.clone(),
             metrics_anywhere: config.https.metrics_anywhere,
             message_bytes: config.limits.message_bytes,
+            rates: Rates {
+                source_per_second: config.limits.requests_per_second,
+                account_per_second: config.limits.account_requests_per_second,
+                sessions: config.limits.sessions_per_account,
+            },
             ..Settings::default()
         },
         accounts: Arc::new(StoreAccounts::new(store, domains)),
@@ -190,6 +195,23 @@ impl Presences for People {
             // Who is blocked is not told so: the person looks away.
             _ => PersonPresence::default(),
         }
+    }
+
+    fn may_see(&self, watcher: &AddressOfRecord, person: &AddressOfRecord) -> bool {
+        let board = &self.0.services.board;
+        board.view(Package::Presence, person, Some(watcher)) != Some(View::Pending)
+    }
+
+    fn contact<'a>(
+        &'a self,
+        account: AccountId,
+        other: &'a AddressOfRecord,
+        action: ContactAction,
+    ) -> Answer<'a, ContactOutcome> {
+        Box::pin(async move {
+            let done = self.0.engine.contact(account, other, action).await;
+            done.map_err(|error| Unavailable(error.to_string()))
+        })
     }
 
     fn say(&self, account: AccountId, set: SetPresence) -> Answer<'_, ()> {

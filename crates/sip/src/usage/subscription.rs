@@ -159,17 +159,19 @@ impl Notifier {
     }
 
     /// The next NOTIFY, which lacks its Via only. `ends` makes it the last one; so does the
-    /// end of the subscription's time.
+    /// end of the subscription's time. `pending`: nobody has agreed to it yet (RFC 6665 §4.1.3).
     pub fn notify(
         &self,
         now_ms: u64,
         subscription: &mut Subscription,
         ends: Option<Termination>,
+        pending: bool,
         body: Vec<u8>,
     ) -> DialogRequest {
         let timeout = subscription.is_over(now_ms).then_some(Termination::Timeout);
         let state = match ends.or(timeout) {
             Some(reason) => format!("terminated;reason={}", reason.as_str()),
+            None if pending => format!("pending;expires={}", subscription.left_s(now_ms)),
             None => format!("active;expires={}", subscription.left_s(now_ms)),
         };
         let mut request = subscription.dialog.request("NOTIFY");

@@ -48,14 +48,16 @@ fn a_subscription_lasts_as_long_as_its_200_says() {
             ("Expires", "600".to_owned())
         ]
     );
-    let notify = REG.notify(101_000, &mut subscription, None, b"x".to_vec());
+    let notify = REG.notify(101_000, &mut subscription, None, false, b"x".to_vec());
     assert_eq!(header(&notify, "Subscription-State"), "active;expires=500");
     assert_eq!(header(&notify, "Event"), "reg;id=7");
     assert_eq!(header(&notify, "Content-Type"), "application/reginfo+xml");
     assert_eq!(header(&notify, "From"), "<sip:bob@example.com>;tag=t");
+    let asked = REG.notify(101_000, &mut subscription, None, true, vec![]);
+    assert_eq!(header(&asked, "Subscription-State"), "pending;expires=500");
     assert!(!subscription.is_over(600_999));
     assert!(subscription.is_over(601_000));
-    let last = REG.notify(601_000, &mut subscription, None, vec![]);
+    let last = REG.notify(601_000, &mut subscription, None, false, vec![]);
     assert_eq!(
         header(&last, "Subscription-State"),
         "terminated;reason=timeout"
@@ -76,7 +78,7 @@ fn times_are_kept_within_bounds() {
 #[test]
 fn a_fetch_is_answered_by_one_last_notify() {
     let (mut fetch, _) = subscribe("Event: reg\r\nExpires: 0\r\n").unwrap();
-    let notify = REG.notify(1_000, &mut fetch, None, vec![]);
+    let notify = REG.notify(1_000, &mut fetch, None, false, vec![]);
     assert_eq!(
         header(&notify, "Subscription-State"),
         "terminated;reason=timeout"
@@ -134,7 +136,7 @@ fn answers_that_end_a_subscription() {
     }
     let (mut subscription, _) = subscribe("Event: reg\r\n").unwrap();
     let ends = Some(Termination::NoResource);
-    let notify = REG.notify(2_000, &mut subscription, ends, vec![]);
+    let notify = REG.notify(2_000, &mut subscription, ends, false, vec![]);
     assert_eq!(
         header(&notify, "Subscription-State"),
         "terminated;reason=noresource"

@@ -14,43 +14,63 @@ use sidetone_store::Page;
 use utoipa::{IntoParams, ToSchema};
 
 use super::shapes::{Conversation, Format, Happened, Past, Role};
-use super::{Me, address, origin};
+use super::{Me, address, any_address, origin};
 use crate::problem::Problem;
 use crate::state::{State, now_ms};
 
-type Ask<T> = Result<Json<T>, JsonRejection>;
-type Id = Result<Path<i64>, PathRejection>;
-type Two<T> = Result<Path<(i64, T)>, PathRejection>;
+pub(super) type Ask<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Id = Result<Path<i64>, PathRejection>;
+pub(super) type Two<T> = Result<Path<(i64, T)>, PathRejection>;
 type Nothing = Result<StatusCode, Problem>;
 
 /// A page without a limit has so many events.
 const PAGE: u32 = 50;
+/// A list without a limit has so many conversations.
+const LIST: u32 = 200;
 /// Members named in one request.
-const MEMBERS_MAX: usize = 1_000;
+pub(super) const MEMBERS_MAX: usize = 1_000;
 
-fn body<T>(ask: Ask<T>) -> Result<T, Problem> {
+pub(super) fn body<T>(ask: Ask<T>) -> Result<T, Problem> {
     ask.map(|Json(body)| body)
         .map_err(|error| Problem::said(error.status(), "Bad request", error.body_text()))
 }
 
-fn number(id: Id) -> Result<ConversationId, Problem> {
+pub(super) fn number(id: Id) -> Result<ConversationId, Problem> {
     let Path(id) = id.map_err(|_| Problem::not_found())?;
     Ok(ConversationId(id))
 }
 
-fn two<T>(path: Two<T>) -> Result<(ConversationId, T), Problem> {
+pub(super) fn two<T>(path: Two<T>) -> Result<(ConversationId, T), Problem> {
     let Path((id, second)) = path.map_err(|_| Problem::not_found())?;
     Ok((ConversationId(id), second))
 }
 
-/// The caller's conversations, the last used first.
-#[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations",
+/// Which part of the list.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListPart {
+    /// Those that come after the conversation with this number.
+    after: Option<i64>,
+    /// At most so many, 1 to 1,000.
+    limit: Option<u32>,
+}
+
+/// The caller's conversations, the last used first. A page may be shorter than `limit` where there are very many
+/// members; the list is at its end where a page is empty.
+#[utoipa::path(get, path = "/api/v1/conversations", tag = "conversations", params(ListPart),
     responses((status = 200, body = [Conversation])))]
 pub(crate) async fn list(
     Shared(state): Shared<State>,
     Me(caller): Me,
+    part: Result<Query<ListPart>, QueryRejection>,
 ) -> Result<Json<Vec<Conversation>>, Problem> {
-    let views = state.web.conversations.list(&caller.address).await?;
+    let Query(part) = part.map_err(|_| {
+        Problem::bad_request("after and limit are numbers, and nothing else is known here.")
+    })?;
+    let conversations = &state.web.conversations;
+    let (after, limit) = (part.after.map(ConversationId), part.limit);
+    let limit = limit.unwrap_or(LIST).max(1);
+    let views = conversations.list(&caller.address, after, limit).await?;
     let own = caller.address.as_str();
     let shapes = views.into_iter().map(|view| Conversation::of(view, own));
     Ok(Json(shapes.collect()))
@@ -102,6 +122,7 @@ pub(crate) async fn begin(
                     .map(|member| (member, Role::default().into()))
                     .collect(),
                 subject: subject.unwrap_or_default(),
+                managed: false,
             };
             conversations.begin_group(now_ms(), &caller, group).await?
         }
@@ -128,7 +149,7 @@ pub(crate) async fn show(
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// An empty one takes it away.
-    subject: String,
+    pub(super) subject: String,
 }
 
 /// Changes the subject.
@@ -352,12 +373,12 @@ async fn target(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Add {
-    address: String,
+    pub(super) address: String,
     #[serde(default)]
-    role: Role,
+    pub(super) role: Role,
     /// `"from_now"`, `"all"` or `{"last": 10}`.
     #[serde(default)]
-    history: Past,
+    pub(super) history: Past,
 }
 
 /// Adds somebody.
@@ -392,7 +413,8 @@ pub(crate) async fn remove(
     path: Two<String>,
 ) -> Nothing {
     let (id, member) = two(path)?;
-    let member = address(&state, &member)?;
+    // Somebody whose account is gone can be removed, too.
+    let member = any_address(&state, &member)?;
     act(&state, &caller, id, Command::RemoveMember { member }).await
 }
 
@@ -400,7 +422,7 @@ pub(crate) async fn remove(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewRole {
-    role: Role,
+    pub(super) role: Role,
 }
 
 /// Gives a member another role.

@@ -7,6 +7,7 @@
 //! missed is read from the store.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
+use sidetone_model::{AddressOfRecord, ConversationId, EventId};
 use sidetone_services::Content;
 use sidetone_services::conversations::{Caller, News, Session};
 use tokio::sync::{broadcast, watch};
@@ -39,6 +40,8 @@ const PROTOCOL: &str = "sidetone";
 const TOKEN_PREFIX: &str = "bearer.";
 /// Small: thousands of sessions are idle.
 const BUFFER_BYTES: usize = 2 * 1024;
+/// When to try again where there are too many sessions.
+const SESSIONS_RETRY_S: u64 = 60;
 /// The largest thing that a client says.
 const MESSAGE_BYTES: usize = 256 * 1024;
 
@@ -69,6 +72,11 @@ enum Told<'a> {
         conversation: i64,
         member: &'a str,
         active: bool,
+    },
+    /// Something of contacts, requests or blocks.
+    Contact {
+        address: &'a str,
+        change: &'static str,
     },
     /// The state of somebody who is watched.
     Presence {
@@ -127,16 +135,11 @@ enum Asked {
 pub(crate) async fn upgrade(
     Shared(state): Shared<State>,
     place: Option<Extension<Place>>,
+    Extension(peer): Extension<crate::Peer>,
     headers: HeaderMap,
     since: Result<Query<Since>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let Ok(Query(since)) = since else {
-        return Problem::bad_request("after is a number.").into_response();
-    };
-    let Ok(upgrade) = upgrade else {
-        return Problem::bad_request("This address speaks WebSocket only.").into_response();
-    };
     if !origin_allowed(&headers, &state.web.settings.origins) {
         let detail = "Pages of this origin may not use this server.";
         let status = axum::http::StatusCode::FORBIDDEN;
@@ -150,6 +153,17 @@ pub(crate) async fn upgrade(
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
+    let Ok(Query(since)) = since else {
+        return Problem::bad_request("after is a number.").into_response();
+    };
+    let Ok(upgrade) = upgrade else {
+        return Problem::bad_request("This address speaks WebSocket only.").into_response();
+    };
+    let counted = state.count_account(&claims.sub, peer.remote.ip());
+    if let Err(problem) = counted.and_then(|()| has_room(&state, &caller)) {
+        return problem.into_response();
+    }
+    let source = peer.remote.ip();
     upgrade
         .protocols([PROTOCOL])
         .read_buffer_size(BUFFER_BYTES)
@@ -159,12 +173,22 @@ pub(crate) async fn upgrade(
         .max_write_buffer_size(4 * MESSAGE_BYTES)
         .on_upgrade(move |socket| async move {
             let after = since.after.map(EventId);
-            let listener = Listener::new(state, caller, claims, socket);
+            let listener = Listener::new(state, caller, (claims, source), socket);
             // Boxed: what waits in it is small, what works in it is not.
             Box::pin(listener.serve(after)).await;
             // The connection counted until here.
             drop(place);
         })
+}
+
+/// Whether the account may open another session. Those that open at the same moment are counted once more in
+/// [`Listener::serve`].
+fn has_room(state: &State, caller: &Caller) -> Result<(), Problem> {
+    let sessions = state.web.conversations.sessions();
+    match sessions.count(&caller.address) < state.web.settings.rates.sessions {
+        true => Ok(()),
+        false => Err(Problem::too_many(SESSIONS_RETRY_S)),
+    }
 }
 
 /// The token among the subprotocols.
@@ -181,6 +205,7 @@ struct Listener {
     state: State,
     caller: Caller,
     subject: String,
+    source: IpAddr,
     ends: Instant,
     session: Session,
     socket: WebSocket,
@@ -197,12 +222,18 @@ struct Over;
 type Go = Result<(), Over>;
 
 impl Listener {
-    fn new(state: State, caller: Caller, claims: crate::Claims, socket: WebSocket) -> Self {
+    fn new(
+        state: State,
+        caller: Caller,
+        (claims, source): (crate::Claims, IpAddr),
+        socket: WebSocket,
+    ) -> Self {
         let conversations = Arc::clone(&state.web.conversations);
         Self {
             session: conversations.listen(caller.address.clone()),
             ends: end_of(&claims),
             subject: claims.sub,
+            source,
             state,
             caller,
             socket,
@@ -212,6 +243,12 @@ impl Listener {
     }
 
     async fn serve(mut self, after: Option<EventId>) {
+        let own = &self.caller.address;
+        let open = self.state.web.conversations.sessions().count(own);
+        if open > self.state.web.settings.rates.sessions {
+            let _ = self.close(4429, "too many sessions").await;
+            return;
+        }
         self.count_sessions(0);
         // An end is an end, however it came.
         let _ = self.run(after).await;
@@ -319,7 +356,7 @@ impl Listener {
                 return Ok(());
             }
             for event in missed {
-                self.tell_event(event).await?;
+                self.tell_event(event.event.id, event).await?;
             }
         }
     }
@@ -327,7 +364,7 @@ impl Listener {
     async fn pass_on(&mut self, news: News) -> Go {
         match news {
             News::Event(event) if event.id > self.seen => {
-                self.tell_event(Arc::unwrap_or_clone(event)).await
+                self.tell_event(event.id, Arc::unwrap_or_clone(event)).await
             }
             // It was read from the store before.
             News::Event(_) => Ok(()),
@@ -337,6 +374,13 @@ impl Listener {
                     member: mark.address.as_str(),
                     delivered: mark.delivered,
                     displayed: mark.displayed,
+                })
+                .await
+            }
+            News::Contact(news) => {
+                self.tell(&Told::Contact {
+                    address: news.address.as_str(),
+                    change: news.change.as_str(),
                 })
                 .await
             }
@@ -351,9 +395,9 @@ impl Listener {
         }
     }
 
-    async fn tell_event(&mut self, event: Event) -> Go {
-        self.seen = event.id;
-        let event = Happened::from(event);
+    async fn tell_event(&mut self, id: EventId, event: impl Into<Happened>) -> Go {
+        self.seen = id;
+        let event = event.into();
         self.tell(&Told::Event { event }).await
     }
 
@@ -364,6 +408,9 @@ impl Listener {
             Message::Binary(_) => return self.close(1003, "JSON only").await,
             Message::Close(_) => return Err(Over),
         };
+        if let Err(problem) = self.state.count_account(&self.subject, self.source) {
+            return self.tell(&Told::Refused { key: None, problem }).await;
+        }
         match serde_json::from_str::<Asked>(&text) {
             Ok(asked) => self.answer(asked).await,
             Err(error) => {

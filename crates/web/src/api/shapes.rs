@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use sidetone_model::{Event, EventBody, FileRef, History, ParticipantRole, TextFormat};
 use sidetone_services::conversations::reading::View;
+use sidetone_services::conversations::{Shown, Withdrawn};
 use sidetone_store::{MemberRow, Watermark};
 use utoipa::ToSchema;
 
@@ -110,6 +111,10 @@ pub(crate) struct Happened {
     author: String,
     /// Unix time in milliseconds.
     at_ms: u64,
+    /// `retracted` or `superseded` where the wording is no more; it is blank then for all but its author and, in a
+    /// group, owners and moderators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    withdrawn: Option<&'static str>,
     #[serde(flatten)]
     what: What,
 }
@@ -204,7 +209,20 @@ impl From<Event> for Happened {
             epoch: event.epoch,
             author: event.author.to_string(),
             at_ms: event.at_ms,
+            withdrawn: None,
             what: event.body.into(),
+        }
+    }
+}
+
+impl From<Shown> for Happened {
+    fn from(shown: Shown) -> Self {
+        Self {
+            withdrawn: shown.withdrawn.map(|how| match how {
+                Withdrawn::Retracted => "retracted",
+                Withdrawn::Superseded => "superseded",
+            }),
+            ..shown.event.into()
         }
     }
 }

@@ -39,6 +39,19 @@ impl Presences for Nobody {
         PersonPresence::default()
     }
 
+    fn may_see(&self, _: &AddressOfRecord, _: &AddressOfRecord) -> bool {
+        true
+    }
+
+    fn contact<'a>(
+        &'a self,
+        _: AccountId,
+        _: &'a AddressOfRecord,
+        _: sidetone_services::ContactAction,
+    ) -> sidetone_web::Answer<'a, sidetone_services::ContactOutcome> {
+        Box::pin(async { Ok(sidetone_services::ContactOutcome::Unknown) })
+    }
+
     fn say(&self, _: AccountId, _: SetPresence) -> sidetone_web::Answer<'_, ()> {
         Box::pin(async { Ok(()) })
     }
@@ -108,6 +121,7 @@ impl World {
             store.clone(),
             writer.expect("writer"),
             Arc::clone(&directory),
+            Arc::default(),
             Arc::default(),
             7,
         );
