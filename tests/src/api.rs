@@ -100,6 +100,23 @@ impl Api {
         answer
     }
 
+    /// What the server answers to somebody who wants to hear what happens, and hangs up.
+    pub fn upgrade_status(&self) -> u16 {
+        let mut stream = TcpStream::connect(self.address).expect("the server");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let request = format!(
+            "GET /api/v1/events HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Authorization: Bearer {}\r\n\r\n",
+            self.address, self.token
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).expect("an answer");
+        let status = std::str::from_utf8(&line[9..]).expect("text");
+        status.parse().expect("a status")
+    }
+
     /// What happens from now on, or since an event.
     pub fn events(&self, after: Option<i64>) -> Events {
         let query = after

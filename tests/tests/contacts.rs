@@ -1,6 +1,10 @@
 //! Contacts: lists, requests, blocks, and what each lets others do and see.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
+use sidetone_tests::server::secret;
+use sidetone_tests::sip::phone::word;
 use sidetone_tests::{Api, Options, Phone, Server};
 
 const NOTHING: Value = Value::Null;
@@ -240,4 +244,88 @@ fn who_is_blocked_asks_in_vain() {
     ann.ask("DELETE", "/api/v1/blocks/eve@other.test", &NOTHING);
     let requests = ann.ask("GET", "/api/v1/contacts/requests", &NOTHING);
     assert_eq!(requests["incoming"][0]["address"], "eve@other.test");
+}
+
+/// A SUBSCRIBE to presence by somebody of the second domain.
+fn watch(phone: &mut Phone, uri: &str) {
+    let request = phone
+        .draft("SUBSCRIBE", uri)
+        .without("From")
+        .with("From", format!("<sip:eve@other.test>;tag={}", word()))
+        .with("Event", "presence")
+        .with("Accept", "application/pidf+xml")
+        .with("Expires", "600");
+    let answer = phone.ask(request);
+    assert_eq!(answer.status(), Some(200), "{answer:?}");
+}
+
+fn notified(phone: &mut Phone, state: &str, basic: &str) {
+    let notify = phone.expect("NOTIFY");
+    phone.answer(&notify, 200);
+    let told = notify.header("Subscription-State").unwrap_or_default();
+    assert!(told.starts_with(state), "{notify:?}");
+    assert!(notify.text().contains(basic), "{notify:?}");
+}
+
+#[test]
+fn a_phone_of_another_domain_waits_for_an_answer() {
+    let server = server();
+    let device = ["device", "add", "eve@other.test", "--sip-user", "eve"];
+    let device = [&device[..], &["--sip-password-stdin"]].concat();
+    server.cli(&device, &secret("eve"));
+    let (ann, eve) = (
+        Api::sign_in(&server, "ann"),
+        Api::sign_in(&server, "eve@other.test"),
+    );
+    let _there = ann.events(None);
+    let mut phone = Phone::udp(&server, "eve");
+    watch(&mut phone, "sip:ann@example.test");
+    notified(&mut phone, "pending", "<basic>closed</basic>");
+    eve.ask(
+        "POST",
+        "/api/v1/contacts",
+        &json!({ "address": "ann@example.test" }),
+    );
+    ann.ask("PUT", "/api/v1/contacts/requests/eve@other.test", &NOTHING);
+    notified(&mut phone, "active", "<basic>open</basic>");
+    ann.ask("PUT", "/api/v1/blocks/eve@other.test", &NOTHING);
+    notified(&mut phone, "active", "<basic>closed</basic>");
+}
+
+#[test]
+fn a_presence_is_over_at_its_end() {
+    let server = server();
+    let (ann, bob) = (Api::sign_in(&server, "ann"), Api::sign_in(&server, "bob"));
+    let _there = bob.events(None);
+    let mut news = ann.events(None);
+    news.say(&json!({ "type": "watch", "addresses": ["bob"] }));
+    let mut phone = Phone::udp(&server, "ann").registered();
+    let request = phone
+        .draft("SUBSCRIBE", &server.uri("bob"))
+        .with("Event", "presence")
+        .with("Accept", "application/pidf+xml")
+        .with("Expires", "600");
+    assert_eq!(phone.ask(request).status(), Some(200));
+    notified(&mut phone, "active", "<basic>open</basic>");
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let until = since.expect("a clock") + Duration::from_millis(1_500);
+    let until_ms = u64::try_from(until.as_millis()).expect("a time");
+    let away = json!({ "availability": "away", "note": "out", "until_ms": until_ms });
+    bob.ask("PUT", "/api/v1/me/presence", &away);
+    let mut until = |note: &str| loop {
+        let told = news.expect("presence");
+        if told["presence"]["note"] == note {
+            break told["presence"]["availability"].clone();
+        }
+    };
+    assert_eq!(until("out"), "away");
+    // Nobody does anything now.
+    assert_eq!(until(""), "available");
+    let mut told = phone.expect("NOTIFY");
+    phone.answer(&told, 200);
+    if told.text().contains("<rpid:away/>") {
+        told = phone.expect("NOTIFY");
+        phone.answer(&told, 200);
+    }
+    assert!(!told.text().contains("<rpid:away/>"), "{told:?}");
 }
