@@ -357,3 +357,65 @@ fn an_administrator_has_no_hand_in_what_is_not_his() {
     server.cli(&["user", "set", "root@example.test", "--role", "user"], "");
     assert_eq!(root.call("GET", "/api/v1/admin/groups", &NOTHING).0, 403);
 }
+
+#[test]
+fn what_was_said_in_ones_absence_is_passed_over() {
+    let server = Server::with(&["ann", "bob", "carl"]);
+    let (ann, carl) = (Api::sign_in(&server, "ann"), Api::sign_in(&server, "carl"));
+    let ask = json!({ "members": ["bob", "carl"], "subject": "s" });
+    let path = path_of(&ann.ask("POST", "/api/v1/conversations", &ask));
+    let members = format!("{path}/members");
+    ann.ask("DELETE", &format!("{members}/carl"), &NOTHING);
+    let mut session = ann.events(None);
+    let id = path.rsplit('/').next().expect("a number");
+    let conversation: i64 = id.parse().expect("a number");
+    // More than one page of what a session has missed.
+    for text in 0..700 {
+        let text = text.to_string();
+        session.say(&json!({ "type": "say", "conversation": conversation, "text": text }));
+    }
+    for _ in 0..700 {
+        session.expect("said");
+    }
+    ann.ask("POST", &members, &json!({ "address": "carl" }));
+    ann.ask(
+        "POST",
+        &format!("{path}/messages"),
+        &json!({ "text": "welcome back" }),
+    );
+    let mut news = carl.events(Some(0));
+    assert_eq!(
+        news.event("text")["text"],
+        "welcome back",
+        "and nothing else"
+    );
+}
+
+#[test]
+fn in_a_large_group_only_authors_are_told_who_has_read() {
+    let names: Vec<String> = (0..60).map(|number| format!("u{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let server = Server::with(&names);
+    let (author, reader, other) = (
+        Api::sign_in(&server, "u0"),
+        Api::sign_in(&server, "u1"),
+        Api::sign_in(&server, "u2"),
+    );
+    let ask = json!({ "members": &names[1..], "subject": "large" });
+    let path = path_of(&author.ask("POST", "/api/v1/conversations", &ask));
+    let messages = format!("{path}/messages");
+    let said = author.ask("POST", &messages, &json!({ "text": "read this" }));
+    let (mut to_author, mut to_other) = (author.events(None), other.events(None));
+    let mut to_reader = reader.events(None);
+    let seen = json!({ "seq": said["seq"], "displayed": true });
+    reader.ask("POST", &format!("{path}/receipts"), &seen);
+    assert_eq!(to_author.expect("receipt")["member"], "u1@example.test");
+    let own = to_reader.expect("receipt");
+    assert_eq!(
+        own["member"], "u1@example.test",
+        "for the reader's other devices"
+    );
+    author.ask("POST", &messages, &json!({ "text": "the end" }));
+    let next = to_other.heard();
+    assert_eq!(next["type"], "event", "no receipt came before: {next}");
+}

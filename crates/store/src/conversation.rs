@@ -253,7 +253,8 @@ impl Store {
         seq: u64,
     ) -> Result<bool, StoreError> {
         let row: Option<(i64,)> = sqlx::query_as(
-            "SELECT 1 FROM message WHERE conversation = ? AND kind IN ('edit', 'retraction') \
+            "SELECT 1 FROM message INDEXED BY message_target \
+             WHERE conversation = ? AND kind IN ('edit', 'retraction') \
              AND detail ->> 'target' = ? AND kind = 'retraction' LIMIT 1",
         )
         .bind(conversation.0)

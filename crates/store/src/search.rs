@@ -30,8 +30,9 @@ const PLACES_MAX: usize = 4_000;
 /// The wordings of one message.
 const FORGET: &str = "\
 DELETE FROM search WHERE rowid IN \
-(SELECT id FROM message WHERE conversation = ?1 AND (seq = ?2 \
-OR (seq > ?2 AND kind = 'edit' AND detail ->> 'target' = ?2)))";
+(SELECT id FROM message WHERE conversation = ?1 AND seq = ?2 \
+UNION ALL SELECT id FROM message INDEXED BY message_target \
+WHERE conversation = ?1 AND kind IN ('edit', 'retraction') AND detail ->> 'target' = ?2)";
 
 /// What somebody searches for.
 #[derive(Clone, Debug, PartialEq, Eq)]

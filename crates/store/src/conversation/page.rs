@@ -160,12 +160,12 @@ impl Store {
         targets: &[u64],
     ) -> Result<Vec<Amended>, StoreError> {
         let rows: Vec<(i64, i64, bool)> = sqlx::query_as(
-            "SELECT detail ->> 'target', seq, kind = 'retraction' FROM message \
-             WHERE conversation = ? AND kind IN ('edit', 'retraction') \
-             AND detail ->> 'target' IN (SELECT value FROM json_each(?)) ORDER BY seq",
+            "SELECT target.value, m.seq, m.kind = 'retraction' FROM json_each(?) target \
+             CROSS JOIN message m INDEXED BY message_target ON m.conversation = ? \
+             AND m.kind IN ('edit', 'retraction') AND m.detail ->> 'target' = target.value",
         )
-        .bind(conversation.0)
         .bind(json!(targets).to_string())
+        .bind(conversation.0)
         .fetch_all(self.pool())
         .await?;
         let done = |(target, seq, retracted): (i64, i64, bool)| Amended {
@@ -173,6 +173,8 @@ impl Store {
             seq: from_sql(seq),
             retracted,
         };
-        Ok(rows.into_iter().map(done).collect())
+        let mut all: Vec<Amended> = rows.into_iter().map(done).collect();
+        all.sort_unstable_by_key(|one| one.seq);
+        Ok(all)
     }
 }
