@@ -15,6 +15,7 @@ const SEED: &str = "20260";
 /// HEAD, which every GET answers, for unknown. Not `positive_data_acceptance`: an address of nobody fits the schema.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
     response_headers_conformance,response_schema_conformance,ignored_auth,missing_required_header,\
+    negative_data_rejection,\
     use_after_free";
 
 /// Where `./x test` installs it; `SIDETONE_SCHEMATHESIS` names another one.

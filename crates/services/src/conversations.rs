@@ -365,10 +365,16 @@ impl Conversations {
     ) -> Result<ConversationId, PostError> {
         self.may_reach(&caller.address, other)?;
         let place = Place::Pair(caller.address.clone(), other.clone());
-        let live = self.open(&place, now_ms).await?;
-        let id = live::lock(&live).id();
-        self.save(&live, self.opening(now_ms, caller, id)).await?;
-        Ok(id)
+        // A second time where a first message that came at the same moment has begun it and was not taken.
+        for _ in 0..2 {
+            let live = self.open(&place, now_ms).await?;
+            let id = live::lock(&live).id();
+            self.save(&live, self.opening(now_ms, caller, id)).await?;
+            if !live::lock(&live).unsaved {
+                return Ok(id);
+            }
+        }
+        Err(PostError::Busy)
     }
 
     fn opening(&self, now_ms: u64, caller: &Caller, id: ConversationId) -> Envelope {

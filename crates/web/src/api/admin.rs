@@ -13,7 +13,9 @@ use sidetone_services::conversations::reading::View;
 use sidetone_services::conversations::{Caller, NewGroup, Order};
 use utoipa::{IntoParams, ToSchema};
 
-use super::conversations::{Add, Ask, Change, Id, MEMBERS_MAX, NewRole, Two, body, number, two};
+use super::conversations::{
+    Add, Ask, Change, Id, MEMBERS_MAX, NewRole, Two, body, limit, number, two,
+};
 use super::shapes::Role;
 use super::{Admin, address, any_address, origin};
 use crate::problem::Problem;
@@ -70,11 +72,14 @@ impl From<View> for Group {
 
 /// Which part of the list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupsPart {
     /// Those with greater numbers.
+    #[param(value_type = i64, required = false)]
     after: Option<i64>,
     /// At most so many, 1 to 500.
+    #[param(value_type = u32, required = false)]
     limit: Option<u32>,
 }
 
@@ -89,7 +94,7 @@ pub(crate) async fn list(
     let Query(part) = part.map_err(|_| {
         Problem::bad_request("after and limit are numbers, and nothing else is known here.")
     })?;
-    let limit = part.limit.unwrap_or(LIST).clamp(1, LIST_MAX);
+    let limit = limit(part.limit, LIST)?.min(LIST_MAX);
     let conversations = &state.web.conversations;
     let found = conversations.managed(part.after.map(ConversationId), limit);
     Ok(Json(found.await?.into_iter().map(Group::from).collect()))

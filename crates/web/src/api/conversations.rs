@@ -47,12 +47,35 @@ pub(super) fn two<T>(path: Two<T>) -> Result<(ConversationId, T), Problem> {
 
 /// Which part of the list.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListPart {
     /// Those that come after the conversation with this number.
+    #[param(value_type = i64, required = false)]
     after: Option<i64>,
     /// At most so many, 1 to 1,000.
+    #[param(value_type = u32, required = false)]
     limit: Option<u32>,
+}
+
+/// How many are asked for: what is more than there ever are is cut elsewhere, what is no number of ours is refused.
+pub(super) fn limit(asked: Option<u32>, usual: u32) -> Result<u32, Problem> {
+    match asked {
+        Some(asked) if i32::try_from(asked).is_err() => Err(Problem::bad_request(
+            "limit is no number that can be meant.",
+        )),
+        asked => Ok(asked.unwrap_or(usual).max(1)),
+    }
+}
+
+/// A number in a log.
+fn place(asked: Option<u64>) -> Result<Option<u64>, Problem> {
+    match asked {
+        Some(asked) if i64::try_from(asked).is_err() => {
+            Err(Problem::bad_request("There is no such number in a log."))
+        }
+        asked => Ok(asked),
+    }
 }
 
 /// The caller's conversations, the last used first. A page may be shorter than `limit` where there are very many
@@ -68,8 +91,8 @@ pub(crate) async fn list(
         Problem::bad_request("after and limit are numbers, and nothing else is known here.")
     })?;
     let conversations = &state.web.conversations;
-    let (after, limit) = (part.after.map(ConversationId), part.limit);
-    let limit = limit.unwrap_or(LIST).max(1);
+    let after = part.after.map(ConversationId);
+    let limit = limit(part.limit, LIST)?;
     let views = conversations.list(&caller.address, after, limit).await?;
     let own = caller.address.as_str();
     let shapes = views.into_iter().map(|view| Conversation::of(view, own));
@@ -173,13 +196,17 @@ pub(crate) async fn change(
 
 /// Which part of the log.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Part {
     /// The first ones after this number.
+    #[param(value_type = u64, required = false)]
     after: Option<u64>,
     /// The last ones before this number. Without either: the last ones of all.
+    #[param(value_type = u64, required = false)]
     before: Option<u64>,
     /// At most so many, 1 to 500.
+    #[param(value_type = u32, required = false)]
     limit: Option<u32>,
 }
 
@@ -195,14 +222,14 @@ pub(crate) async fn events(
     let Query(part) = part.map_err(|_| {
         Problem::bad_request("after, before and limit are numbers, and nothing else is known here.")
     })?;
-    let page = match (part.after, part.before) {
+    let page = match (place(part.after)?, place(part.before)?) {
         (Some(_), Some(_)) => {
             return Err(Problem::bad_request("Give after or before, not both."));
         }
         (Some(after), None) => Page::After(after),
         (None, before) => Page::Before(before.unwrap_or(u64::MAX)),
     };
-    let limit = part.limit.unwrap_or(PAGE).max(1);
+    let limit = limit(part.limit, PAGE)?;
     let conversations = &state.web.conversations;
     let events = conversations.history(number(id)?, &caller.address, page, limit);
     let events = events.await?.into_iter().map(Happened::from);

@@ -46,8 +46,10 @@ const SESSIONS_RETRY_S: u64 = 60;
 const MESSAGE_BYTES: usize = 256 * 1024;
 
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Since {
     /// The last event that the client has; without it, only what happens from now on.
+    #[param(value_type = i64, required = false)]
     after: Option<i64>,
 }
 

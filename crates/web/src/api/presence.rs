@@ -52,6 +52,7 @@ impl Presence {
 
 /// Whose state.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Whose {
     /// Addresses, with commas between.
@@ -117,6 +118,12 @@ pub(crate) async fn say(
     }
     if say.until_ms.is_some_and(|until_ms| until_ms <= now_ms()) {
         return Err(unusable("The end is past.".to_owned()));
+    }
+    if say
+        .until_ms
+        .is_some_and(|until_ms| i64::try_from(until_ms).is_err())
+    {
+        return Err(unusable("The end is no time.".to_owned()));
     }
     let account = state.web.directory.find(caller.address.as_str());
     let account = account.ok_or_else(Problem::unauthorized)?.account;

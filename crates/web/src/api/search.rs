@@ -9,6 +9,7 @@ use sidetone_store::Search;
 use utoipa::IntoParams;
 
 use super::Me;
+use super::conversations::limit;
 use super::shapes::Happened;
 use crate::problem::Problem;
 use crate::state::State;
@@ -20,15 +21,19 @@ const QUERY_BYTES: usize = 1_024;
 
 /// What to look for.
 #[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Ask {
     /// Words; all of them have to be there. The last may be the beginning of one.
     q: String,
     /// In this conversation only.
+    #[param(value_type = i64, required = false)]
     conversation: Option<i64>,
     /// Only events with a lower `id`: the next page.
+    #[param(value_type = i64, required = false)]
     before: Option<i64>,
     /// At most so many, 1 to 500.
+    #[param(value_type = u32, required = false)]
     limit: Option<u32>,
 }
 
@@ -55,7 +60,7 @@ pub(crate) async fn search(
         words: &ask.q,
         conversation: ask.conversation.map(ConversationId),
         before: ask.before.map(EventId),
-        limit: ask.limit.unwrap_or(FOUND).max(1),
+        limit: limit(ask.limit, FOUND)?,
     };
     let found = state.web.conversations.search(&search).await?;
     Ok(Json(found.into_iter().map(Happened::from).collect()))
