@@ -5,13 +5,15 @@
 //!
 //! *Invariant*: a block wins, and who is blocked is not told.
 
+use std::sync::Arc;
+
 use sidetone_model::{AccountId, AddressOfRecord};
 use sidetone_services::conversations::ContactChange as News;
 use sidetone_services::presence::PolicyChange;
 use sidetone_services::{ContactAction, ContactOutcome};
 use sidetone_store::{Store, StoreError};
 
-use crate::Engine;
+use crate::{Engine, Supplies};
 
 /// The most people on one list.
 const LISTED_MAX: u64 = 1_000;
@@ -47,6 +49,37 @@ impl Engine {
             ContactAction::Block => act.block().await,
             ContactAction::Unblock => act.unblock().await,
         }
+    }
+}
+
+/// A phone watches somebody who has not been asked yet: that is a request. It says nothing of whether the phone's own
+/// user may be seen.
+pub(crate) async fn ask_by_phone(
+    supplies: Arc<Supplies>,
+    account: AccountId,
+    address: AddressOfRecord,
+) {
+    let store = supplies.writer.store();
+    let services = &supplies.services;
+    let Some(own) = services.address_of(account) else {
+        return;
+    };
+    let asked = async {
+        let before = store.requests_of(account).await?;
+        let known = before.iter().any(|(other, _)| *other == address);
+        if known || before.len() as u64 >= LISTED_MAX {
+            return Ok(false);
+        }
+        store.request_contact(account, &address).await?;
+        Ok::<bool, StoreError>(true)
+    };
+    match asked.await {
+        Ok(true) if !services.board.blocks(&address, &own) => {
+            let sessions = supplies.conversations.sessions();
+            sessions.tell_contact(&address, &own, News::Asked);
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%own, %address, %error, "a request could not be kept"),
     }
 }
 

@@ -427,6 +427,11 @@ impl Driver {
                 }
             }
             Want::Count { account, address } => self.count_messages(account, address),
+            Want::Ask { account, address } => {
+                let supplies = Arc::clone(&self.supplies);
+                let asking = crate::contacts::ask_by_phone(supplies, account, address);
+                self.supplies.control.spawn(asking);
+            }
         }
     }
 

@@ -376,6 +376,8 @@ impl World {
             Want::Arrived { .. } => {}
             Want::Close { .. } => {} // Datagrams only: nothing is open.
             Want::TellChanged { .. } | Want::TellBack { .. } => {} // There is no other shard.
+            // Nobody keeps contacts here.
+            Want::Ask { .. } => {}
             Want::Count { account, address } => {
                 let devices = self.services.directory.devices(account);
                 let note = Note::Counted {

@@ -2,7 +2,7 @@
 CREATE INDEX message_conversation ON message (conversation) WHERE conversation IS NOT NULL;
 
 -- What was done to a message: other wordings, and that it was taken back.
-CREATE INDEX message_target ON message (conversation, detail ->> 'target')
+CREATE INDEX message_target ON message (conversation, detail ->> 'target', kind, seq)
 WHERE kind IN ('edit', 'retraction');
 
 -- The full text knows which conversation a text is of, so that one who searches pays for his own

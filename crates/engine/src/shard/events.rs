@@ -124,6 +124,13 @@ impl Shard {
         if answer.status < 300 && package == Package::MessageSummary {
             self.count_messages(account.account, address);
         }
+        if answer.status < 300
+            && let (View::Pending, Sender::Device(_, account)) = (view, sender)
+        {
+            // RFC 3857 §1: the person learns that somebody waits, and decides.
+            let address = address.clone();
+            self.want(Want::Ask { account, address });
+        }
         self.answer_event(now, flow, request, server, &answer, &tag);
     }
 

@@ -145,6 +145,13 @@ pub enum Want {
         /// The flow by which it registered.
         flow: Flow,
     },
+    /// Ask somebody, on behalf of an account whose phone watches, to be let see.
+    Ask {
+        /// Whose phone it is.
+        account: AccountId,
+        /// Who is watched.
+        address: AddressOfRecord,
+    },
     /// Count the messages that wait for the devices of an account, then answer with [`Note::Counted`].
     Count {
         /// The account.
