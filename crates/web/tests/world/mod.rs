@@ -24,6 +24,7 @@ use tower::ServiceExt;
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) router: axum::Router,
+    pub(crate) conversations: Arc<Conversations>,
     pub(crate) sip: Arc<Echo>,
     pub(crate) closing: watch::Receiver<bool>,
     close: watch::Sender<bool>,
@@ -125,6 +126,7 @@ impl World {
             Arc::default(),
             7,
         );
+        let conversations = Arc::new(conversations.await.expect("conversations"));
         let web = Web {
             settings: Settings {
                 domains: domains.clone(),
@@ -134,7 +136,7 @@ impl World {
             accounts: Arc::new(StoreAccounts::new(store.clone(), domains)),
             directory,
             presences: Arc::new(Nobody(broadcast::channel(1).0)),
-            conversations: Arc::new(conversations.await.expect("conversations")),
+            conversations: Arc::clone(&conversations),
             sip: Arc::clone(&sip) as Arc<dyn SipOverWebSocket>,
             tokens: Tokens::new("example.test", &seed).expect("key"),
             readiness: Arc::new(move || {
@@ -155,6 +157,7 @@ impl World {
         World {
             store,
             router,
+            conversations,
             sip,
             closing,
             close,
