@@ -22,6 +22,7 @@ mod secrets;
 mod spool;
 mod statements;
 mod sweep;
+mod wire;
 mod writer;
 
 pub use backup::restore;
@@ -35,6 +36,7 @@ pub use inspect::{database_file, inspect};
 pub use lock::DataLock;
 pub use presence::{ContactState, Pairs, PublicationChanges, SubscriptionChanges};
 pub use search::Search;
+pub use wire::{Failure, Recent};
 pub use writer::{Appended, Done, QueueFull, Recipients, Writer, WriterMetrics, WriterOptions};
 
 use sqlx::sqlite::{

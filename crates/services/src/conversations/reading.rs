@@ -4,11 +4,10 @@
 
 use sidetone_conversation::Target;
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventBody, EventId, SeqRange};
-use sidetone_store::{Change, Found, MemberRow, Page, Search, Watermark};
+use sidetone_store::{Change, Failure, Found, MemberRow, Page, Search, Watermark};
 
 use super::live;
-use super::sessions::{News, Typing};
-use super::{Conversations, Place, PostError};
+use super::{Conversations, PostError};
 
 /// The most events of one page.
 pub const PAGE_MAX: u32 = 500;
@@ -22,6 +21,8 @@ pub struct View {
     pub conversation: Change,
     /// How far those who are in it have got.
     pub receipts: Vec<Watermark>,
+    /// What will not reach them.
+    pub failures: Vec<Failure>,
     /// The first event that this person may see.
     pub first_seq: u64,
     /// The last one.
@@ -188,84 +189,6 @@ impl Conversations {
             false => Ok(ranges),
         }
     }
-
-    /// Somebody's device has everything up to `seq`, or has shown it.
-    ///
-    /// # Errors
-    /// [`PostError::Unknown`] where this person may not see that event.
-    pub async fn receipt(
-        &self,
-        id: ConversationId,
-        person: &AddressOfRecord,
-        seq: u64,
-        displayed: bool,
-    ) -> Result<(), PostError> {
-        let live = self.open_for(id, person).await?;
-        let members = {
-            let live = live::lock(&live);
-            if !live.machine.visible(person, seq) || seq > live.last_seq() {
-                return Err(PostError::Unknown);
-            }
-            live.members()
-        };
-        let watermark = Watermark {
-            conversation: id,
-            address: person.clone(),
-            delivered: seq,
-            displayed: if displayed { seq } else { 0 },
-        };
-        let written = self.writer.try_receipts(vec![watermark.clone()]);
-        written.map_err(|_| PostError::Busy)?;
-        self.sessions
-            .tell(&members, &News::Receipt(watermark.into()));
-        Ok(())
-    }
-
-    /// A phone of this person has taken an event. Those who look at the conversation now are told.
-    pub fn arrived(&self, person: &AddressOfRecord, (id, seq): (ConversationId, u64)) {
-        let watermark = Watermark {
-            conversation: id,
-            address: person.clone(),
-            delivered: seq,
-            displayed: 0,
-        };
-        // A watermark that has no room in the queue is below the next one.
-        let _ = self.writer.try_receipts(vec![watermark.clone()]);
-        if self.sessions.is_empty() {
-            return;
-        }
-        if let Some(live) = self.cached(&Place::Of(id)) {
-            let members = live::lock(&live).members();
-            self.sessions
-                .tell(&members, &News::Receipt(watermark.into()));
-        }
-    }
-
-    /// Somebody writes, or stopped. Nothing of it is kept.
-    ///
-    /// # Errors
-    /// [`PostError::Unknown`] where this person is not in the conversation.
-    pub async fn typing(
-        &self,
-        id: ConversationId,
-        person: &AddressOfRecord,
-        active: bool,
-    ) -> Result<(), PostError> {
-        let live = self.open_for(id, person).await?;
-        let mut members = live::lock(&live).members();
-        let before = members.len();
-        members.retain(|member| member != person);
-        if members.len() == before {
-            return Err(PostError::Unknown);
-        }
-        let typing = Typing {
-            conversation: id,
-            member: person.clone(),
-            active,
-        };
-        self.sessions.tell(&members, &News::Typing(typing.into()));
-        Ok(())
-    }
 }
 
 /// Of an edit, only who sees what was edited sees the new wording.
@@ -285,6 +208,7 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
     let Found {
         mut conversation,
         mut receipts,
+        mut failures,
         last_seq,
     } = found;
     let own = |row: &&MemberRow| row.address == *person;
@@ -302,11 +226,13 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
             .any(|row| row.address == *address)
     };
     receipts.retain(|receipt| is_member(&receipt.address));
+    failures.retain(|failure| is_member(&failure.address) && failure.range.last >= first_seq);
     Some(View {
         first_seq,
         last_seq: last.until.map_or(last_seq, |until| until.min(last_seq)),
         present,
         conversation,
         receipts,
+        failures,
     })
 }
