@@ -164,12 +164,10 @@ impl Shard {
         let services = &self.services;
         let to = services
             .directory
-            .resolve(&services.domains, request.request_uri());
-        let known = |to: AccountRef| {
-            services
-                .stored_before
-                .contains(&origin_of(request, &to.address))
-        };
+            .resolve(&services.domains, request.request_uri())
+            .map(|account| account.address)
+            .or_else(|| self.group_of(request));
+        let known = |to| services.stored_before.contains(&origin_of(request, &to));
         request.method() == Some(Method::Message) && to.is_some_and(known)
     }
 
