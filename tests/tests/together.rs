@@ -122,3 +122,31 @@ fn a_device_that_was_off_gets_what_it_missed_in_order_and_once() {
     assert_eq!(off.register(600).status(), Some(200));
     off.expect_silence("MESSAGE", std::time::Duration::from_millis(300));
 }
+
+#[test]
+fn what_linphone_says_of_a_message_is_taken() {
+    let server = Server::with(&["ann", "bob"]);
+    let ann = Api::sign_in(&server, "ann");
+    let begun = ann.ask(
+        "POST",
+        "/api/v1/conversations",
+        &json!({ "members": ["bob"] }),
+    );
+    let mut soft = Linphone::start(&server, "bob", "udp");
+    soft.registered();
+    let path = format!("/api/v1/conversations/{}/messages", begun["id"]);
+    let mut news = ann.events(None);
+    let said = ann.ask("POST", &path, &json!({ "text": "hei" }));
+    assert_eq!(news.expect("receipt")["delivered"], said["seq"]);
+    // It says so by a notification of its own, too: bare, deflated, and named by our Call-ID.
+    let answered = sidetone_tests::until(std::time::Duration::from_secs(15), || {
+        let log = soft.log();
+        let at = log.find("Content-Type: message/imdn+xml")?;
+        let call_id = log[..at].rsplit("Call-ID: ").next()?.lines().next()?;
+        let mut answers = log[at..].split("SIP/2.0 ").skip(1);
+        let is_final = |answer: &&str| answer.contains(call_id) && !answer.starts_with("407");
+        answers.find(is_final).map(|answer| answer[..3].to_owned())
+    });
+    assert_eq!(answered.as_deref(), Some("200"), "{}", soft.log());
+    soft.quit();
+}

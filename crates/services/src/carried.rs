@@ -30,6 +30,8 @@ pub struct Said {
     pub headers: String,
     /// The content.
     pub body: Bytes,
+    /// The content is not as it came: what was said of its encoding is over.
+    pub decoded: bool,
     /// When it was sent, as its sender says.
     pub sent_ms: Option<u64>,
     /// What its sender wants to be told of it; none where it came bare.
@@ -60,6 +62,8 @@ pub struct Unfit {
 
 /// What CPIM says is the sender where it says nobody.
 const ANONYMOUS: &str = "sip:anonymous@anonymous.invalid";
+/// Octets of a body that came deflated: as many as one may have that did not.
+const INFLATED_BYTES_MAX: usize = 65_536;
 /// MIME headers of a content that go with it.
 const CONTENT_KEPT: [&str; 3] = [
     "Content-Disposition",
@@ -76,12 +80,16 @@ const DEVICE: &str = "imdn.Device: ";
 /// # Errors
 /// Why it is refused.
 pub fn read(
-    content_type: &str,
+    (content_type, encoding): (&str, Option<&str>),
     body: Bytes,
     is_sender: impl Fn(&str) -> bool,
 ) -> Result<(Carried, Abilities), Unfit> {
+    let (body, decoded) = decode(content_type, encoding, body)?;
     if !is(content_type, cpim::CONTENT_TYPE) {
-        let carried = bare(content_type, body)?;
+        let mut carried = bare(content_type, body)?;
+        if let Carried::Said(said) = &mut carried {
+            said.decoded = decoded;
+        }
         let shown = match carried {
             Carried::Composing(_) => Abilities::COMPOSING,
             _ => Abilities::default(),
@@ -105,6 +113,34 @@ pub fn read(
         });
     }
     Ok((unwrap(&message)?, Abilities::CPIM))
+}
+
+/// Inflates what is deflated, as far as it is no bomb. What is encoded in another way goes on as it came, unless it is for
+/// us. COMPAT(linphone): it deflates its notifications.
+fn decode(content_type: &str, encoding: Option<&str>, body: Bytes) -> Result<(Bytes, bool), Unfit> {
+    let encoding = encoding.map_or("identity", str::trim);
+    if encoding.eq_ignore_ascii_case("identity") {
+        return Ok((body, false));
+    }
+    if encoding.eq_ignore_ascii_case("deflate") {
+        let inflated =
+            miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(&body, INFLATED_BYTES_MAX);
+        return inflated
+            .map(|octets| (octets.into(), true))
+            .map_err(|_| BROKEN);
+    }
+    let ours = [
+        cpim::CONTENT_TYPE,
+        imdn::CONTENT_TYPE,
+        iscomposing::CONTENT_TYPE,
+    ];
+    match ours.iter().any(|name| is(content_type, name)) {
+        true => Err(Unfit {
+            status: 415,
+            why: "this Content-Encoding is not understood here",
+        }),
+        false => Ok((body, false)),
+    }
 }
 
 const BROKEN: Unfit = Unfit {
@@ -132,6 +168,7 @@ fn bare(content_type: &str, body: Bytes) -> Result<Carried, Unfit> {
         content_type: content_type.to_owned(),
         headers: String::new(),
         body,
+        decoded: false,
         sent_ms: None,
         asked: None,
     }))
@@ -152,6 +189,7 @@ fn unwrap(message: &Cpim) -> Result<Carried, Unfit> {
                 said.headers.extend([name, ": ", value, "\r\n"]);
             }
         }
+        said.decoded = true;
         said.sent_ms = message.sent_ms();
         said.asked = Some(Asked::of_message(message));
     }

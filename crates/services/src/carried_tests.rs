@@ -6,7 +6,7 @@ fn is_ann(uri: &str) -> bool {
 }
 
 fn wrapped(text: &str) -> Result<(Carried, Abilities), Unfit> {
-    read("Message/CPIM", Bytes::from(text.to_owned()), is_ann)
+    read(("Message/CPIM", None), Bytes::from(text.to_owned()), is_ann)
 }
 
 fn said(text: &str) -> Said {
@@ -18,11 +18,12 @@ fn said(text: &str) -> Said {
 
 #[test]
 fn a_bare_text_is_as_it_came() {
-    let (carried, shown) = read("text/plain", Bytes::from("hi"), is_ann).expect("fit");
+    let (carried, shown) = read(("text/plain", None), Bytes::from("hi"), is_ann).expect("fit");
     let expected = Said {
         content_type: "text/plain".to_owned(),
         headers: String::new(),
         body: Bytes::from("hi"),
+        decoded: false,
         sent_ms: None,
         asked: None,
     };
@@ -90,7 +91,11 @@ fn what_cannot_be_read_or_understood_is_refused() {
         let read = wrapped(text).map_or_else(|unfit| unfit.status, |_| 200);
         assert_eq!(read, status, "{text}");
     }
-    let read = read("application/im-iscomposing+xml", Bytes::from("<x"), is_ann);
+    let read = read(
+        ("application/im-iscomposing+xml", None),
+        Bytes::from("<x"),
+        is_ann,
+    );
     assert_eq!(read.map_err(|unfit| unfit.status), Err(400));
 }
 
@@ -102,7 +107,7 @@ fn indications_and_notifications_are_told_from_texts_bare_and_wrapped() {
     };
     let xml = composing.write();
     let bare = read(
-        "application/im-iscomposing+xml;charset=UTF-8",
+        ("application/im-iscomposing+xml;charset=UTF-8", None),
         Bytes::from(xml.clone()),
         is_ann,
     );
@@ -150,4 +155,35 @@ fn what_copies_are_called_is_read_back_and_nothing_else() {
     ] {
         assert_eq!(Named::parse(other), None, "{other}");
     }
+}
+
+#[test]
+fn what_is_deflated_is_inflated_and_bombs_are_not() {
+    let deflated = |octets: &[u8]| {
+        let octets = miniz_oxide::deflate::compress_to_vec_zlib(octets, 6);
+        let read = read(("text/plain", Some("Deflate")), octets.into(), is_ann);
+        read.map(|(carried, _)| carried)
+    };
+    let Ok(Carried::Said(said)) = deflated(b"hei hei hei") else {
+        panic!("no text");
+    };
+    assert_eq!(
+        (said.body.as_ref(), said.decoded),
+        (&b"hei hei hei"[..], true)
+    );
+    assert!(deflated(&[b'a'; 65_536]).is_ok());
+    assert_eq!(deflated(&[b'a'; 65_537]), Err(BROKEN));
+    let broken = read(("text/plain", Some("deflate")), Bytes::from("hi"), is_ann);
+    assert_eq!(broken.map(drop), Err(BROKEN));
+    let other = |kind| read((kind, Some("gzip")), Bytes::from("hi"), is_ann);
+    assert_eq!(
+        other(imdn::CONTENT_TYPE)
+            .map(drop)
+            .map_err(|unfit| unfit.status),
+        Err(415)
+    );
+    let Ok((Carried::Said(said), _)) = other("text/plain") else {
+        panic!("no text");
+    };
+    assert!(!said.decoded, "it goes on as it came");
 }

@@ -36,7 +36,10 @@ impl Shard {
         };
         let content_type = request.content_type().unwrap_or(b"text/plain");
         let content_type = String::from_utf8_lossy(content_type);
-        let (carried, shown) = carried::read(&content_type, request.body(), is_author)?;
+        let encoding = request.header_by_name("Content-Encoding");
+        let encoding = encoding.map(String::from_utf8_lossy);
+        let kind = (&*content_type, encoding.as_deref());
+        let (carried, shown) = carried::read(kind, request.body(), is_author)?;
         match (sender, &carried) {
             (Sender::Device(device, _), _) => {
                 self.learn(device, shown | Abilities::accepted(request));

@@ -264,7 +264,8 @@ fn uri_text(address: &AddressOfRecord) -> String {
 fn kept_headers(now: Now, request: &Message, said: &Said, device: Option<DeviceId>) -> String {
     let mut out = String::new();
     let of_content = KEPT_OF_CONTENT.iter().filter(|_| said.asked.is_none());
-    for name in KEPT.iter().chain(of_content) {
+    let over = |name: &&&str| said.decoded && **name == "Content-Encoding";
+    for name in KEPT.iter().chain(of_content.filter(|name| !over(name))) {
         if let Some(value) = request.header_by_name(name) {
             let value = text(value).replace(['\r', '\n'], " ");
             out.extend([*name, ": ", &value, "\r\n"]);
