@@ -186,26 +186,13 @@ fn a_burst_by_every_way_survives_kills_once_and_in_order() {
         assert!(talker.open.is_none(), "{} is not heard", talker.user);
     }
     talk_by_api(&eve, &messages, &mut said);
-    let log = log(&eve, &path);
-    let of = |user: &str| -> Vec<&String> {
-        let prefix = format!("{user} ");
-        log.iter()
-            .filter(|text| text.starts_with(&prefix))
-            .collect()
-    };
-    let counts = talkers
+    let counts: Vec<(&str, usize)> = talkers
         .iter()
         .map(|talker| (talker.user, talker.acknowledged))
-        .chain([("eve", said)]);
-    for (user, count) in counts {
-        eprintln!("{user}: {count}");
-        let all: Vec<String> = (0..count).map(|n| format!("{user} {n}")).collect();
-        assert_eq!(
-            of(user),
-            all.iter().collect::<Vec<_>>(),
-            "{user}: once and in order"
-        );
-    }
+        .chain([("eve", said)])
+        .collect();
+    let log = log(&eve, &path);
+    once_and_in_order(&log, &counts);
     let named: Vec<String> = log.iter().map(|text| shown(text)).collect();
     assert_eq!(bob.register(600).status(), Some(200));
     let (texts, again) = brought(&mut bob, named.len());
@@ -216,6 +203,19 @@ fn a_burst_by_every_way_survives_kills_once_and_in_order() {
     let (texts, again) = brought(&mut bob2, named.len());
     assert_eq!((texts, again), (named, 0));
     bob2.expect_silence("MESSAGE", Duration::from_millis(300));
+}
+
+fn once_and_in_order(log: &[String], counts: &[(&str, usize)]) {
+    for (user, count) in counts {
+        eprintln!("{user}: {count}");
+        let prefix = format!("{user} ");
+        let said: Vec<&String> = log
+            .iter()
+            .filter(|text| text.starts_with(&prefix))
+            .collect();
+        let all: Vec<String> = (0..*count).map(|n| format!("{user} {n}")).collect();
+        assert_eq!(said, all.iter().collect::<Vec<_>>(), "{user}");
+    }
 }
 
 /// As a group's messages name who wrote them.

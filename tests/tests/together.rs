@@ -14,6 +14,27 @@ fn texts(api: &Api, path: &str) -> Vec<String> {
     events.filter_map(text).collect()
 }
 
+fn say(api: &Api, path: &str, text: &str) {
+    let body = json!({ "text": text });
+    api.ask("POST", &format!("{path}/messages"), &body);
+}
+
+fn two_talk((ann, bob): (&Api, &Api), (desk, soft): (&mut Baresip, &mut Linphone), path: &str) {
+    let mut news = bob.events(None);
+    let mark = soft.mark();
+    desk.message("one");
+    soft.says(mark, &["one"]);
+    assert_eq!(news.event("text")["text"], "one");
+    soft.message("sip:ann@example.test", "two");
+    desk.received("two");
+    assert_eq!(news.event("text")["text"], "two");
+    say(bob, path, "three");
+    desk.received("three");
+    let mark = soft.mark();
+    say(ann, path, "four");
+    soft.says(mark, &["four"]);
+}
+
 #[test]
 fn two_and_then_three_talk_on_every_kind_of_device() {
     let server = Server::with(&["ann", "bob", "carol"]);
@@ -28,10 +49,6 @@ fn two_and_then_three_talk_on_every_kind_of_device() {
     let group = begun["uri"].as_str().expect("an address").to_owned();
     let user = group.trim_start_matches("sip:").split('@').next();
     let user = user.expect("a user");
-    let say = |api: &Api, text: &str| {
-        let body = json!({ "text": text });
-        api.ask("POST", &format!("{path}/messages"), &body)
-    };
     let mut desk = Baresip::start(&server, "ann", "bob");
     let mut soft = Linphone::start(&server, "bob", "tls");
     let mut second = Phone::udp(&server, "bob").device("bob2").registered();
@@ -40,19 +57,7 @@ fn two_and_then_three_talk_on_every_kind_of_device() {
     soft.registered();
     browser.register(&server, "carol");
 
-    let mut news = bob.events(None);
-    let mark = soft.mark();
-    desk.message("one");
-    soft.says(mark, &["one"]);
-    assert_eq!(news.event("text")["text"], "one");
-    soft.message("sip:ann@example.test", "two");
-    desk.received("two");
-    assert_eq!(news.event("text")["text"], "two");
-    say(&bob, "three");
-    desk.received("three");
-    let mark = soft.mark();
-    say(&ann, "four");
-    soft.says(mark, &["four"]);
+    two_talk((&ann, &bob), (&mut desk, &mut soft), &path);
     desk.quit();
 
     let mark = soft.mark();
@@ -75,7 +80,7 @@ fn two_and_then_three_talk_on_every_kind_of_device() {
     assert_eq!(browser.received("ann: seven"), group);
     soft.says(mark, &["ann: seven"]);
     let mark = soft.mark();
-    say(&carol, "eight");
+    say(&carol, &path, "eight");
     desk.received("carol: eight");
     soft.says(mark, &["carol: eight"]);
 
