@@ -19,6 +19,8 @@ from flood import KINDS as FLOODS
 USERS = 10000
 MANY_USERS = 100000
 NOISE_PCT = 10.0
+# before each measurement: what the load before it left behind is not this one's
+SETTLE_S = 2
 
 # key, kind, units a second, seconds, seconds with --quick (0: left out)
 UDP = [
@@ -91,6 +93,9 @@ class Suite:
             for server in self.servers:
                 report.progress(f"starting {server.name}")
                 self._start_registered(server)
+                if any(row[1] == "message" for row in udp):
+                    # people who talk have talked before
+                    sipp.run("message", server, 2000, USERS, USERS, self.workdir)
             for number in range(self.rounds):
                 for row in udp:
                     key, kind, rate = row[:3]
@@ -109,6 +114,7 @@ class Suite:
         # who goes first changes from round to round
         order = self.servers if number % 2 == 0 else list(reversed(self.servers))
         for server in order:
+            time.sleep(SETTLE_S)
             try:
                 figures = self._quiet(server, measure)
             except servers.Failed as failure:

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub struct Linphone {
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Linphone {
@@ -44,10 +44,7 @@ impl Linphone {
         process.say("soundcard use files");
         process.say(&format!("play {}", sound.display()));
         process.say(&format!("record {}", folder.file("heard.wav").display()));
-        Linphone {
-            process,
-            _folder: folder,
-        }
+        Linphone { process, folder }
     }
 
     /// Waits until it is registered.
@@ -65,6 +62,12 @@ impl Linphone {
             }
         }
         panic!("linphonec is not registered");
+    }
+
+    /// What it has written into its log: all messages among it.
+    pub fn log(&self) -> String {
+        let octets = std::fs::read(self.folder.file("log")).unwrap_or_default();
+        String::from_utf8_lossy(&octets).into_owned()
     }
 
     pub fn mark(&self) -> usize {

@@ -83,6 +83,7 @@ fn a_third_person_sees_from_where_the_adder_chose() {
     let seen = chen.ask("GET", &format!("{path}/events?after=0"), &Value::Null);
     assert_eq!(texts(&seen), ["two", "three"]);
     // The phone is written to by the group now, and answers to it.
+    assert_eq!(bob.texts(1), ["chen was added by ann"]);
     let message = bob.expect("MESSAGE");
     bob.answer(&message, 200);
     assert_eq!(message.text(), "ann: three");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use sidetone_model::{AccountId, AddressOfRecord, ConversationId, DeviceId, MessageId, NewMessage};
-use sidetone_services::{Outcome, PostError};
+use sidetone_services::{Abilities, Conversations, Outcome, PostError};
 use sidetone_sip::endpoint::{ClientId, Transmit};
 use sidetone_sip::flow::{Flow, Transport};
 use sidetone_transport::dns;
@@ -409,6 +409,29 @@ impl Driver {
             } => self.append(author, *message, ticket),
             Want::Delivered { device, message } => self.delivered(device, message),
             Want::Arrived { device, event } => self.arrived(device, event),
+            Want::Refused {
+                device,
+                message,
+                event,
+            } => self.refused(device, message, event),
+            Want::Composing {
+                author,
+                to,
+                holds_s,
+                ticket,
+            } => self.tell(ticket, move |conversations, now_ms| async move {
+                conversations.composing(now_ms, &author, &to, holds_s).await
+            }),
+            Want::Notified {
+                author,
+                device,
+                notification,
+                ticket,
+            } => self.tell(ticket, move |conversations, now_ms| async move {
+                let phone = (&author, device);
+                conversations.notified(now_ms, phone, &notification).await
+            }),
+            Want::Learned { device, abilities } => self.learned(device, abilities),
             Want::Pending { device, after } => self.pending(device, after),
             Want::Resolve { target, ticket } => self.resolve(target, ticket),
             Want::Close { connection } => self.close(connection),
@@ -473,9 +496,54 @@ impl Driver {
 
     fn arrived(&self, device: DeviceId, event: (ConversationId, u64)) {
         let owner = self.supplies.services.directory.account_of(device);
-        if let Some(owner) = owner {
-            self.supplies.conversations.arrived(&owner.address, event);
+        let Some(owner) = owner else { return };
+        let conversations = &self.supplies.conversations;
+        let now_ms = Now::read().unix_ms;
+        if conversations.try_arrived(now_ms, &owner.address, event) {
+            return;
         }
+        // Its conversation is not in memory.
+        let conversations = Arc::clone(conversations);
+        self.supplies.control.spawn(async move {
+            conversations.arrived(now_ms, &owner.address, event).await;
+        });
+    }
+
+    fn refused(&self, device: DeviceId, message: MessageId, event: (ConversationId, u64)) {
+        let conversations = Arc::clone(&self.supplies.conversations);
+        let now_ms = Now::read().unix_ms;
+        self.supplies.control.spawn(async move {
+            let noted = conversations.refused(now_ms, device, message, event).await;
+            if let Err(error) = noted {
+                tracing::warn!(%device, %error, "a message that was refused was not noted");
+            }
+        });
+    }
+
+    /// Tells the conversations something that is not kept, and the shard what came of it.
+    fn tell<F>(&self, ticket: u64, tell: impl FnOnce(Arc<Conversations>, u64) -> F)
+    where
+        F: Future<Output = Result<(), PostError>> + Send + 'static,
+    {
+        let inbox = self.inbox(self.index).clone();
+        let conversations = Arc::clone(&self.supplies.conversations);
+        let now_ms = Now::read().unix_ms;
+        let telling = tell(conversations, now_ms);
+        self.supplies.control.spawn(async move {
+            let told = telling.await;
+            let result = told.map(|()| MessageId(0));
+            inbox.tell(Mail::Note(Note::Appended { ticket, result }));
+        });
+    }
+
+    /// What is not written is learned again.
+    fn learned(&self, device: DeviceId, abilities: Abilities) {
+        let store = self.supplies.writer.store().clone();
+        self.supplies.control.spawn(async move {
+            if let Err(error) = store.set_abilities(device, abilities.bits()).await {
+                tracing::debug!(%device, %error, "what a device understands was not written");
+            }
+        });
     }
 
     fn pending(&self, device: DeviceId, after: MessageId) {

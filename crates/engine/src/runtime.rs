@@ -22,7 +22,7 @@ use sidetone_model::{
 };
 use sidetone_services::conversations::Sessions;
 use sidetone_services::presence::PolicyChange;
-use sidetone_services::{Change, Conversations, Posted, Removal};
+use sidetone_services::{Abilities, Change, Conversations, Outgoing, Posted, Removal};
 use sidetone_sip::flow::Transport;
 use sidetone_sip::{Limits, Termination};
 use sidetone_store::{Store, StoreError, Writer};
@@ -306,15 +306,25 @@ impl Engine {
 
     /// Something may be delivered to the device.
     pub fn wake(&self, device: DeviceId) {
-        let news = News::Registered;
-        let owner = usize::from(self.owners.of_device(device));
-        if let Some(inbox) = self.inboxes.get(owner) {
-            inbox.tell(Mail::Note(Note::Wake { device, news }));
+        self.tell_owner(device, News::Registered);
+    }
+
+    /// Brings something to devices, now where they are registered.
+    pub fn bring(&self, outgoing: Outgoing) {
+        match outgoing {
+            Outgoing::Posted(posted) => self.deliver(&posted),
+            Outgoing::Composing(composing) => {
+                let composing = Arc::new(composing);
+                let abilities = &self.supplies.services.abilities;
+                let any = |device: &&DeviceId| abilities.of(**device) != Abilities::default();
+                for device in composing.devices.iter().filter(any) {
+                    self.tell_owner(*device, News::Composing(Arc::clone(&composing)));
+                }
+            }
         }
     }
 
-    /// Brings a message that was committed to devices, now where they are registered.
-    pub fn deliver(&self, posted: &Posted) {
+    fn deliver(&self, posted: &Posted) {
         let services = &self.supplies.services;
         for device in &posted.devices {
             let first = services.waiting.add(*device);
@@ -331,7 +341,10 @@ impl Engine {
 
     fn stored_for(&self, device: DeviceId, message: &Arc<StoredMessage>, first: bool) {
         let message = Arc::clone(message);
-        let news = News::Stored { message, first };
+        self.tell_owner(device, News::Stored { message, first });
+    }
+
+    fn tell_owner(&self, device: DeviceId, news: News) {
         let owner = usize::from(self.owners.of_device(device));
         if let Some(inbox) = self.inboxes.get(owner) {
             inbox.tell(Mail::Note(Note::Wake { device, news }));

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sidetone_model::{AddressOfRecord, DeviceId, Origin, PersonPresence};
 use sidetone_services::presence::{Reachable, ReachableList};
 use sidetone_services::{
-    Authenticator, Board, Directory, Domains, Groups, Limiter, Location, Networks, Outbox,
-    RegisterPolicy, WatchList,
+    AbilityTable, Authenticator, Board, Directory, Domains, Groups, Limiter, Location, Networks,
+    Outbox, RegisterPolicy, WatchList,
 };
 use sidetone_sip::TokenKey;
 use sidetone_sip::proxy::Locals;
@@ -51,6 +51,8 @@ pub struct Services {
     pub stored_before: HashSet<Origin>,
     /// Devices for which messages are kept.
     pub waiting: Waiting,
+    /// What devices understand beside plain texts.
+    pub abilities: AbilityTable,
     /// Addresses of conversations.
     pub groups: Arc<Groups>,
     /// Addresses whose state somebody watches.

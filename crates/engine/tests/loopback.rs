@@ -146,6 +146,7 @@ fn services(udp: SocketAddr, tcp: SocketAddr) -> Services {
         strangers: Strangers::Challenge,
         stored_before: Default::default(),
         waiting: Waiting::default(),
+        abilities: sidetone_services::AbilityTable::default(),
         groups: Arc::default(),
         watched: Arc::default(),
         outbox: Arc::default(),

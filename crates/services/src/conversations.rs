@@ -8,13 +8,17 @@
 //! conversation be read anew from the store, so that memory and disk never differ for long.
 
 mod blocks;
+mod composing;
 mod groups;
+mod lines;
 mod live;
 mod managed;
 mod post;
 pub mod reading;
+mod receipts;
 mod sessions;
 mod shown;
+mod unsettled;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -27,9 +31,10 @@ use sidetone_model::{
 };
 use sidetone_sip::entropy::Entropy;
 use sidetone_sip::escape_user;
-use sidetone_store::{Store, StoreError, Writer};
+use sidetone_store::{Found, Store, StoreError, Writer};
 
 use crate::{Board, Directory};
+pub use composing::Composing;
 pub use groups::Groups;
 use live::Live;
 use post::Envelope;
@@ -92,8 +97,17 @@ pub struct Posted {
     pub accounts: Vec<AccountId>,
 }
 
-/// Brings a committed message to devices; called from the writer's thread.
-pub type Tell = Box<dyn Fn(Posted) + Send + Sync>;
+/// What phones are to get.
+#[derive(Clone, Debug)]
+pub enum Outgoing {
+    /// A message that was committed.
+    Posted(Posted),
+    /// Word that somebody writes.
+    Composing(Composing),
+}
+
+/// Brings something to phones; called from the writer's thread, too, so it must not block.
+pub type Tell = Box<dyn Fn(Outgoing) + Send + Sync>;
 
 /// All conversations of this node.
 pub struct Conversations {
@@ -103,6 +117,8 @@ pub struct Conversations {
     groups: Arc<Groups>,
     board: Arc<Board>,
     sessions: Sessions,
+    composers: composing::Composers,
+    refusals: receipts::Refusals,
     live: Mutex<Table>,
     /// A place is read or begun by one at a time, so that none is twice.
     opening: Box<[tokio::sync::Mutex<()>]>,
@@ -165,6 +181,8 @@ impl Conversations {
             next_id: AtomicI64::new(last + 1),
             names: Entropy::new(names),
             sessions: Sessions::default(),
+            composers: composing::Composers::default(),
+            refusals: receipts::Refusals::default(),
             live: Mutex::default(),
             opening: (0..OPENING)
                 .map(|_| tokio::sync::Mutex::default())
@@ -239,11 +257,17 @@ impl Conversations {
             None => None,
         };
         let live = match (found, place) {
-            (Some(found), _) => Live::stored(found)?,
+            (Some(found), _) => self.restored(found).await?,
             (None, Place::Pair(a, b)) => self.begin_pair(a, b, now_ms)?,
             (None, Place::Of(_)) => return Err(PostError::Unknown),
         };
         Ok(self.keep(live))
+    }
+
+    async fn restored(&self, found: Found) -> Result<Live, PostError> {
+        let after = found.last_seq.saturating_sub(unsettled::WINDOW);
+        let recent = self.store.recent(found.conversation.id, after).await?;
+        Ok(Live::stored(found, &recent)?)
     }
 
     fn opening_of(&self, place: &Place) -> &tokio::sync::Mutex<()> {

@@ -273,6 +273,11 @@ impl Deliveries {
         }
     }
 
+    /// Whom an attempt is for, while it is under way.
+    pub fn device_of(&self, attempt: u64) -> Option<DeviceId> {
+        self.flights.get(&attempt).map(|flight| flight.device)
+    }
+
     /// Messages held in memory.
     pub fn held_messages(&self) -> usize {
         self.held.messages
@@ -424,6 +429,7 @@ impl Deliveries {
                     && let Some(queue) = self.queues.get_mut(&device)
                 {
                     queue.refuse(message.id);
+                    self.steps.push_back(Step::Refused { device, message });
                 }
             }
         }

@@ -204,8 +204,12 @@ fn a_phone_without_the_method_waits_for_a_registration() {
 fn a_refused_message_stays_and_lets_the_next_one_pass() {
     let (mut deliveries, attempt) = under_way();
     deliveries.answered(0, attempt, 415);
+    assert_eq!(deliveries.device_of(attempt), None, "it is over");
+    let refused = deliveries.poll();
+    assert!(matches!(refused, Some(Step::Refused { message, .. }) if message.id.0 == 1));
     let (attempt, id) = send(&mut deliveries);
     assert_eq!(id, 2);
+    assert_eq!(deliveries.device_of(attempt), Some(PHONE));
     deliveries.answered(0, attempt, 200);
     assert_eq!(steps(&mut deliveries).len(), 1, "no mark for the first");
     deliveries.refreshed(1, PHONE);
@@ -439,7 +443,7 @@ impl World {
             match step {
                 Step::Load { device, after } => self.loads.push((device, after)),
                 Step::Emptied { device } => drop(self.waiting.remove(&device)),
-                Step::Arrived { .. } => {}
+                Step::Arrived { .. } | Step::Refused { .. } => {}
                 Step::Delivered { device, message } => {
                     let row = self.pending.get_mut(&device).unwrap().remove(&message.0);
                     assert!(row.is_some(), "marked twice: {message}");

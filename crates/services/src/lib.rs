@@ -5,7 +5,9 @@
 
 #![warn(missing_docs)]
 
+mod abilities;
 pub mod auth;
+pub mod carried;
 mod contacts;
 pub mod conversations;
 pub mod delivery;
@@ -19,9 +21,12 @@ pub mod presence;
 pub mod registrar;
 mod xml;
 
+pub use abilities::{Abilities, AbilityTable};
 pub use auth::{AuthOutcome, Authenticator, Challenges, CredentialsHeader, identity_allowed};
 pub use contacts::{ContactAction, ContactOutcome};
-pub use conversations::{Conversations, Groups, Outcome, Post, PostError, Posted};
+pub use conversations::{
+    Composing, Conversations, Groups, Outcome, Outgoing, Post, PostError, Posted,
+};
 pub use delivery::{Deliveries, DeliveryLimits, Step};
 pub use directory::{AccountRef, DeviceCredentials, Directory, DirectoryCounts};
 pub use domains::{Domains, any_address};

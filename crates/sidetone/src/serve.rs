@@ -148,10 +148,10 @@ fn writer_options(config: &Config) -> WriterOptions {
 /// What is said goes to phones by the engine.
 fn deliver_by(conversations: &Conversations, engine: &Arc<Engine>) {
     let engine = Arc::downgrade(engine);
-    conversations.deliver_by(Box::new(move |posted| {
+    conversations.deliver_by(Box::new(move |outgoing| {
         // Without an engine nobody is registered any more: the store keeps it.
         if let Some(engine) = engine.upgrade() {
-            engine.deliver(&posted);
+            engine.bring(outgoing);
         }
     }));
 }
@@ -264,6 +264,7 @@ async fn services(
         },
         stored_before: stored_before(store).await?,
         waiting: Waiting::default(),
+        abilities: sidetone_services::AbilityTable::default(),
         groups: Arc::default(),
         watched: Arc::default(),
         outbox: Arc::default(),
@@ -348,6 +349,10 @@ async fn restore(store: &Store, services: &Services) -> Result<Vec<DeviceId>, Fa
     let registered: HashSet<DeviceId> = devices.map(|binding| binding.device).collect();
     tracing::info!(addresses = bindings.len(), "registrations restored");
     services.location.restore(bindings);
+    for (device, bits) in store.abilities().await? {
+        let shown = sidetone_services::Abilities::of_bits(bits);
+        services.abilities.learn(device, shown);
+    }
     let pending = store.devices_with_pending().await?;
     for device in &pending {
         services.waiting.add(*device);

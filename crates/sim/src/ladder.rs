@@ -154,7 +154,18 @@ fn title(octets: &[u8]) -> String {
     let text = String::from_utf8_lossy(octets);
     let first = text.lines().next().unwrap_or_default();
     match first.strip_prefix("SIP/2.0 ") {
-        None => first.split(' ').next().unwrap_or_default().to_owned(),
+        None => {
+            let method = first.split(' ').next().unwrap_or_default();
+            // What a MESSAGE carries makes the difference between two of them.
+            match text
+                .lines()
+                .find_map(carried)
+                .filter(|_| method == "MESSAGE")
+            {
+                Some(what) => format!("{method} ({what})"),
+                None => method.to_owned(),
+            }
+        }
         Some(status) => {
             let cseq = text.lines().find_map(|line| line.strip_prefix("CSeq: "));
             let method = cseq
@@ -163,6 +174,16 @@ fn title(octets: &[u8]) -> String {
             let status: String = status.chars().take(14).collect();
             format!("{} ({method})", status.trim_end())
         }
+    }
+}
+
+/// What a line says of what is carried, where that is more than a text; in CPIM, what is wrapped comes later.
+fn carried(line: &str) -> Option<&str> {
+    match line.strip_prefix("Content-Type: ")? {
+        "message/cpim" => Some("cpim"),
+        "message/imdn+xml" => Some("imdn"),
+        "application/im-iscomposing+xml" => Some("composing"),
+        _ => None,
     }
 }
 

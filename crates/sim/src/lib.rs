@@ -10,6 +10,7 @@ mod chance;
 mod ladder;
 mod network;
 mod phone;
+mod said;
 mod snapshot;
 mod spool;
 mod world;

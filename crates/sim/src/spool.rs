@@ -7,9 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use sidetone_engine::shard::{News, Note};
-use sidetone_model::{DeviceId, MessageId, NewMessage, Origin, StoredMessage};
+use sidetone_model::{
+    AccountId, ConversationId, DeviceId, MessageId, NewMessage, Origin, StoredMessage,
+};
 use sidetone_services::PostError;
 
+/// The number of the one conversation.
+const CONVERSATION: ConversationId = ConversationId(1);
 /// Messages of one page, as the product reads them.
 const PAGE: usize = 32;
 
@@ -20,6 +24,8 @@ pub struct Spool {
     pending: BTreeMap<(DeviceId, MessageId), StoredMessage>,
     origins: HashMap<Origin, MessageId>,
     last: i64,
+    /// What was stored, by number.
+    stored: BTreeMap<i64, StoredMessage>,
     /// Every append fails; `Some(true)`: for a time.
     pub failing: Option<bool>,
 }
@@ -78,9 +84,11 @@ impl Spool {
             content_type: message.content_type,
             headers: message.headers,
             body: message.body,
-            in_group: false,
-            event: None,
+            in_group: message.account == AccountId(0),
+            // One conversation is all that there is in this world.
+            event: Some((CONVERSATION, id.0.unsigned_abs())),
         };
+        self.stored.insert(id.0, stored.clone());
         for device in devices {
             self.pending.insert((*device, id), stored.clone());
         }
@@ -118,6 +126,12 @@ impl Spool {
             .filter(|count| **count == devices.len())
             .count() as u64;
         (unread, open.len() as u64 - unread)
+    }
+
+    /// What was stored with a number.
+    #[must_use]
+    pub fn stored(&self, number: u64) -> Option<&StoredMessage> {
+        self.stored.get(&i64::try_from(number).ok()?)
     }
 
     /// How much a device has not got.

@@ -33,7 +33,7 @@ pub const DOMAIN: &str = "example.test";
 /// Unix time when the world begins.
 const BEGIN_MS: u64 = 1_800_000_000_000;
 /// How long the spool takes to commit or to read.
-const SPOOL_US: u64 = 2_000;
+pub(crate) const SPOOL_US: u64 = 2_000;
 /// Turns at one moment: more is a machine that turns in a circle.
 const TURNS_MAX: u32 = 10_000;
 
@@ -41,7 +41,7 @@ const TURNS_MAX: u32 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PhoneId(usize);
 
-enum Happening {
+pub(crate) enum Happening {
     Datagram {
         from: SocketAddr,
         to: SocketAddr,
@@ -67,6 +67,10 @@ pub struct World {
     disk: BTreeMap<String, SavedSubscription>,
     /// The spool.
     pub spool: Spool,
+    /// Who is in which group.
+    pub(crate) groups: BTreeMap<AddressOfRecord, Vec<AddressOfRecord>>,
+    /// What was written by nobody.
+    pub(crate) lines: u64,
     /// What the name servers know.
     pub names: BTreeMap<String, SocketAddr>,
     /// How the network treats datagrams from now on.
@@ -94,6 +98,8 @@ impl World {
             count: 0,
             services,
             spool: Spool::default(),
+            groups: BTreeMap::new(),
+            lines: 0,
             names: BTreeMap::new(),
             weather: Weather::FAIR,
             ladder: Ladder::default(),
@@ -246,7 +252,7 @@ impl World {
         self.now_us = until_us;
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             instant: self.begin + Duration::from_micros(self.now_us),
             unix_ms: BEGIN_MS + self.now_us / 1_000,
@@ -339,7 +345,7 @@ impl World {
         }
     }
 
-    fn later(&mut self, delay_us: u64, happening: Happening) {
+    pub(crate) fn later(&mut self, delay_us: u64, happening: Happening) {
         self.count += 1;
         let at = (self.now_us + delay_us, self.count);
         self.coming.insert(at, happening);
@@ -348,15 +354,25 @@ impl World {
     fn fulfil(&mut self, want: Want) {
         match want {
             Want::Append {
-                message, ticket, ..
+                author,
+                message,
+                ticket,
             } => {
-                let devices = self.services.directory.devices(message.account);
-                let services = Arc::clone(&self.services);
-                let is_first = |device| services.waiting.add(device);
-                for note in self.spool.append(*message, &devices, ticket, is_first) {
-                    self.later(SPOOL_US, Happening::Note(note));
-                }
+                let devices = self.devices_of(&message.to, &author);
+                self.append(*message, &devices, ticket);
             }
+            Want::Composing {
+                author,
+                to,
+                holds_s,
+                ticket,
+            } => self.composes(&author, &to, holds_s, ticket),
+            Want::Notified {
+                author,
+                notification,
+                ticket,
+                ..
+            } => self.notifies(&author, &notification, ticket),
             Want::Delivered { device, message } => self.spool.delivered(device, message),
             Want::Pending { device, after } => {
                 let note = self.spool.page(device, after);
@@ -373,7 +389,9 @@ impl World {
                 self.later(SPOOL_US, Happening::Note(Note::Resolved { ticket, hops }));
             }
             // Who said it is told by the API, which is not in this world.
-            Want::Arrived { .. } => {}
+            Want::Arrived { .. } | Want::Refused { .. } => {}
+            // There is no disk to learn it from again.
+            Want::Learned { .. } => {}
             Want::Close { .. } => {} // Datagrams only: nothing is open.
             Want::TellChanged { .. } | Want::TellBack { .. } => {} // There is no other shard.
             // Nobody keeps contacts here.
@@ -426,6 +444,7 @@ fn services(server: SocketAddr) -> Services {
         strangers: Strangers::Challenge,
         stored_before: Default::default(),
         waiting: Waiting::default(),
+        abilities: sidetone_services::AbilityTable::default(),
         groups: Arc::default(),
         watched: Arc::default(),
         outbox: Arc::default(),

@@ -46,7 +46,7 @@ fn told_apart(seen: &[Seen]) -> Vec<String> {
     let mut known = Vec::new();
     let mut texts = Vec::new();
     for one in seen {
-        if let Seen::Message { call_id, body } = one
+        if let Seen::Message { call_id, body, .. } = one
             && !known.contains(call_id)
         {
             known.push(call_id.clone());

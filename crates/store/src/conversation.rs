@@ -12,7 +12,7 @@ pub(crate) use page::within;
 pub use page::{Amended, Part};
 
 use crate::rows::{self, from_sql, to_sql};
-use crate::{Store, StoreError};
+use crate::{Failure, Store, StoreError};
 use bytes::Bytes;
 use serde_json::json;
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventId};
@@ -79,6 +79,8 @@ pub struct Found {
     pub conversation: Change,
     /// How far its members have got.
     pub receipts: Vec<Watermark>,
+    /// What will not reach them.
+    pub failures: Vec<Failure>,
     /// The number of its last event; 0 before the first.
     pub last_seq: u64,
 }
@@ -97,6 +99,9 @@ INSERT INTO receipt (conversation, address, delivered, displayed) \
 SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?) WHERE true \
 ON CONFLICT (conversation, address) DO UPDATE SET \
 delivered = max(delivered, excluded.delivered), displayed = max(displayed, excluded.displayed)";
+
+/// The kinds of events that are messages.
+pub(crate) const EVENT_KINDS_SAID: [&str; 3] = ["text", "opaque", "file"];
 
 /// What a stay shows: of an edit, only where it shows what was edited.
 pub(crate) const VISIBLE: &str = "horizon <= m.seq AND (until IS NULL OR until >= m.seq) \

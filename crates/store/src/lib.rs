@@ -24,6 +24,7 @@ mod spool;
 mod statements;
 mod stays;
 mod sweep;
+mod wire;
 mod writer;
 
 pub use backup::restore;
@@ -38,6 +39,7 @@ pub use inspect::{database_file, inspect};
 pub use lock::DataLock;
 pub use presence::{ContactState, Pairs, PublicationChanges, SubscriptionChanges};
 pub use search::Search;
+pub use wire::{Failure, Recent};
 pub use writer::{Appended, Done, QueueFull, Recipients, Writer, WriterMetrics, WriterOptions};
 
 use sqlx::sqlite::{

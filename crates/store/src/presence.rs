@@ -140,7 +140,9 @@ impl Store {
         let (unread, read): (i64, i64) = sqlx::query_as(
             "WITH own AS (SELECT id FROM device WHERE account = ?1), \
              open AS (SELECT count(*) AS devices FROM delivery \
-                      WHERE device IN (SELECT id FROM own) GROUP BY message) \
+                      WHERE device IN (SELECT id FROM own) AND message NOT IN \
+                      (SELECT id FROM message WHERE conversation IS NULL \
+                       AND content_type = 'message/imdn+xml') GROUP BY message) \
              SELECT (SELECT count(*) FROM open WHERE devices = (SELECT count(*) FROM own)) \
                     + (SELECT count(*) FROM waiting WHERE account = ?1), \
                     (SELECT count(*) FROM open WHERE devices < (SELECT count(*) FROM own))",

@@ -12,6 +12,7 @@ use crate::{Store, StoreError};
 const END: &[&str] = &[
     "DELETE FROM member WHERE address = ?",
     "DELETE FROM receipt WHERE address = ?",
+    "DELETE FROM failure WHERE address = ?",
     "UPDATE conversation SET pair_a = NULL, pair_b = NULL WHERE pair_a = ?",
     "UPDATE conversation SET pair_a = NULL, pair_b = NULL WHERE pair_b = ?",
     "DELETE FROM contact WHERE address = ?",

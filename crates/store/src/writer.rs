@@ -15,7 +15,7 @@ mod origins;
 mod trouble;
 
 use crate::conversation::{Change, Watermark};
-use crate::{Store, StoreError};
+use crate::{Failure, Store, StoreError};
 use group::Task;
 use marks::Marks;
 use sidetone_model::{
@@ -139,6 +139,7 @@ pub(crate) enum Work {
     Delivered,
     Bindings(Vec<(AddressOfRecord, Vec<Binding>)>),
     Receipts(oneshot::Sender<Result<(), StoreError>>),
+    Failures(Vec<Failure>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Index(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
@@ -213,6 +214,11 @@ impl Writer {
         let full = |_| StoreError::Busy;
         self.store.receipts().note(receipts).map_err(full)?;
         self.ask(Work::Receipts).await
+    }
+
+    /// Notes messages that will not arrive.
+    pub fn try_failures(&self, failures: Vec<Failure>) -> Result<(), QueueFull> {
+        self.send(Work::Failures(failures))
     }
 
     /// Notes that the device has the message.

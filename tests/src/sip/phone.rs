@@ -67,6 +67,15 @@ impl Phone {
         )
     }
 
+    /// The first phone of a person, by WebSocket; nothing where the server is gone.
+    pub fn wss(server: &Server, user: &str) -> Option<Phone> {
+        let authority = &server.authority.file;
+        Some(Phone::new(
+            user,
+            Wire::wss(server.https(), authority, DOMAIN)?,
+        ))
+    }
+
     pub fn new(user: &str, wire: Wire) -> Phone {
         let contact = contact(user, &wire);
         Phone {
@@ -470,6 +479,7 @@ pub fn again(phone: &Phone, request: &Message) -> Message {
 fn contact(user: &str, wire: &Wire) -> String {
     match wire.token() {
         "UDP" => format!("sip:{user}@{}", wire.local()),
+        "WSS" => format!("sip:{user}@{};transport=ws", wire.local()),
         token => format!(
             "sip:{user}@{};transport={}",
             wire.local(),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::{Message as Frame, WebSocket};
 
 use super::Message;
 use crate::certificate::{Files, trusting};
@@ -25,6 +27,8 @@ enum Kind {
     Udp(UdpSocket),
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// SIP over WebSocket (RFC 7118).
+    Wss(Box<WebSocket<StreamOwned<ClientConnection, TcpStream>>>),
     /// The server connected to us.
     TlsAccepted(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
@@ -86,6 +90,30 @@ impl Wire {
         }
     }
 
+    /// WebSocket over TLS, as browsers speak it; nothing where the server is gone.
+    pub fn wss(server: SocketAddr, authority: &Path, name: &str) -> Option<Wire> {
+        let config = trusting(authority);
+        let host = ServerName::try_from(name.to_owned()).ok()?;
+        let tls = ClientConnection::new(Arc::new(config), host).ok()?;
+        let stream = TcpStream::connect(server).ok()?;
+        stream.set_nodelay(true).ok()?;
+        let local = stream.local_addr().ok()?;
+        let url = format!("wss://{name}:{}/sip", server.port());
+        let mut request = url.into_client_request().ok()?;
+        let protocol = "sip".parse().ok()?;
+        request
+            .headers_mut()
+            .insert("Sec-WebSocket-Protocol", protocol);
+        let (socket, _) = tungstenite::client(request, StreamOwned::new(tls, stream)).ok()?;
+        Some(Wire {
+            kind: Kind::Wss(Box::new(socket)),
+            local,
+            server,
+            buffer: Vec::new(),
+            closed: false,
+        })
+    }
+
     /// A connection that the server opened.
     pub fn accepted(stream: TcpStream) -> Wire {
         Wire::from_stream(stream, Kind::Tcp)
@@ -138,6 +166,7 @@ impl Wire {
             Kind::Udp(_) => "UDP",
             Kind::Tcp(_) => "TCP",
             Kind::Tls(_) | Kind::TlsAccepted(_) => "TLS",
+            Kind::Wss(_) => "WSS",
         }
     }
 
@@ -148,6 +177,7 @@ impl Wire {
             Kind::Tcp(stream) => stream.write_all(bytes).is_ok(),
             Kind::Tls(stream) => written(stream, bytes),
             Kind::TlsAccepted(stream) => written(stream, bytes),
+            Kind::Wss(socket) => socket.send(Frame::Binary(bytes.to_vec().into())).is_ok(),
         }
     }
 
@@ -204,6 +234,11 @@ impl Wire {
                 stream.sock.set_read_timeout(Some(left)).expect("a timeout");
                 stream.read(chunk)
             }
+            Kind::Wss(socket) => {
+                let tcp = &socket.get_ref().sock;
+                tcp.set_read_timeout(Some(left)).expect("a timeout");
+                framed_in(socket, chunk)
+            }
         };
         match result {
             Ok(n) => Some(n),
@@ -241,6 +276,24 @@ impl Wire {
         }
         let bytes: Vec<u8> = self.buffer.drain(..whole).collect();
         Message::parse(&bytes).map(Incoming::Message)
+    }
+}
+
+/// RFC 7118 §5: one message in each frame.
+fn framed_in(
+    socket: &mut WebSocket<StreamOwned<ClientConnection, TcpStream>>,
+    chunk: &mut [u8],
+) -> std::io::Result<usize> {
+    loop {
+        let bytes = match socket.read() {
+            Ok(Frame::Binary(bytes)) => bytes,
+            Ok(Frame::Text(text)) => text.into(),
+            Ok(_) => continue,
+            Err(tungstenite::Error::Io(error)) => return Err(error),
+            Err(other) => return Err(std::io::Error::other(other)),
+        };
+        chunk[..bytes.len()].copy_from_slice(&bytes);
+        return Ok(bytes.len());
     }
 }
 

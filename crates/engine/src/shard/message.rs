@@ -2,7 +2,10 @@
 //!
 //! *Invariant*: a 2xx is sent only after the store said that the message is committed.
 
-use sidetone_model::{AccountId, AddressOfRecord, MessageId, NewMessage, Origin};
+use std::time::{Duration, UNIX_EPOCH};
+
+use sidetone_model::{AccountId, AddressOfRecord, DeviceId, MessageId, NewMessage, Origin};
+use sidetone_services::carried::{Asked, Carried, Said, Unfit};
 use sidetone_services::{AccountRef, PostError, any_address};
 use sidetone_sip::{Flow, Message, Method, ServerId, escape_user};
 
@@ -14,6 +17,8 @@ pub(super) struct Unstored {
     server: ServerId,
     flow: Flow,
     request: Message,
+    /// It is a message, and no more than a hint.
+    kept: bool,
     /// It will be delivered now, as far as we know.
     reachable: bool,
 }
@@ -24,18 +29,27 @@ pub(super) enum Addressee<'a> {
     Group(AddressOfRecord),
 }
 
+impl Addressee<'_> {
+    fn address(&self) -> &AddressOfRecord {
+        match self {
+            Self::Account(account) => &account.address,
+            Self::Group(address) => address,
+        }
+    }
+}
+
 /// Headers that go on to the recipient beside those that every message has.
-const KEPT: &[&str] = &[
-    "Date",
-    "Subject",
+const KEPT: &[&str] = &["Date", "Subject", "In-Reply-To", "Priority", "Organization"];
+/// The same, of those that speak of the body.
+const KEPT_OF_CONTENT: &[&str] = &[
     "Content-Disposition",
     "Content-Encoding",
     "Content-Language",
     "MIME-Version",
-    "In-Reply-To",
-    "Priority",
-    "Organization",
 ];
+/// What a MESSAGE may carry here; and anything else that its recipients understand.
+const ACCEPT: &str =
+    "text/plain, message/cpim, message/imdn+xml, application/im-iscomposing+xml, */*";
 
 impl Shard {
     pub(super) fn message(
@@ -55,34 +69,69 @@ impl Shard {
         let Some(author) = self.author(request, sender) else {
             return self.reply(flow, request, 400, "From is no address", &[]);
         };
+        let carried = match self.read_body(request, sender, &author) {
+            Ok(carried) => carried,
+            Err(unfit) => return self.unfit(flow, request, unfit),
+        };
         let Some(server) = self.accept(now, flow, request) else {
             return;
         };
         let ticket = self.ticket();
-        let reachable = match to {
+        let unstored = Unstored {
+            server,
+            flow,
+            request: request.clone(),
+            kept: matches!(carried, Carried::Said(_)),
+            reachable: self.is_reachable(now, to),
+        };
+        self.unstored.insert(ticket, unstored);
+        let device = match sender {
+            Sender::Device(device, _) => Some(device),
+            Sender::Trusted | Sender::Stranger => None,
+        };
+        let want = match carried {
+            Carried::Said(said) => {
+                let mut message = Box::new(self.new_message(now, request, to, said, device));
+                if matches!((to, device), (Addressee::Group(_), Some(_))) {
+                    // A group is told who wrote, not what a phone calls itself.
+                    message.from = uri_text(&author);
+                }
+                Want::Append {
+                    author,
+                    message,
+                    ticket,
+                }
+            }
+            Carried::Composing(indication) => Want::Composing {
+                author,
+                to: to.address().clone(),
+                holds_s: indication.holds_for_seconds(),
+                ticket,
+            },
+            Carried::Notification(notification) => Want::Notified {
+                author,
+                device,
+                notification: Box::new(notification),
+                ticket,
+            },
+        };
+        self.want(want);
+    }
+
+    fn is_reachable(&self, now: Now, to: &Addressee<'_>) -> bool {
+        match to {
             Addressee::Account(to) => {
                 let location = &self.services.location;
                 location.is_registered(&to.address, now.unix_ms)
             }
             Addressee::Group(_) => true,
-        };
-        let mut message = Box::new(self.new_message(now, request, to));
-        if matches!((to, sender), (Addressee::Group(_), Sender::Device(..))) {
-            // A group is told who wrote, not what a phone calls itself.
-            message.from = uri_text(&author);
         }
-        self.want(Want::Append {
-            author,
-            message,
-            ticket,
-        });
-        let unstored = Unstored {
-            server,
-            flow,
-            request: request.clone(),
-            reachable,
-        };
-        self.unstored.insert(ticket, unstored);
+    }
+
+    fn unfit(&mut self, flow: Flow, request: &Message, unfit: Unfit) {
+        let accept = [("Accept", ACCEPT)];
+        let headers: &[(&str, &str)] = if unfit.status == 415 { &accept } else { &[] };
+        self.reply(flow, request, unfit.status, unfit.why, headers);
     }
 
     /// The address of the account that authenticated, or what somebody from elsewhere calls itself.
@@ -115,16 +164,21 @@ impl Shard {
         let services = &self.services;
         let to = services
             .directory
-            .resolve(&services.domains, request.request_uri());
-        let known = |to: AccountRef| {
-            services
-                .stored_before
-                .contains(&origin_of(request, &to.address))
-        };
+            .resolve(&services.domains, request.request_uri())
+            .map(|account| account.address)
+            .or_else(|| self.group_of(request));
+        let known = |to| services.stored_before.contains(&origin_of(request, &to));
         request.method() == Some(Method::Message) && to.is_some_and(known)
     }
 
-    fn new_message(&self, now: Now, request: &Message, to: &Addressee<'_>) -> NewMessage {
+    fn new_message(
+        &self,
+        now: Now,
+        request: &Message,
+        to: &Addressee<'_>,
+        said: Said,
+        device: Option<DeviceId>,
+    ) -> NewMessage {
         let (address, account) = match to {
             Addressee::Account(to) => (&to.address, to.account),
             Addressee::Group(address) => (address, AccountId(0)),
@@ -134,9 +188,9 @@ impl Shard {
             to: address.clone(),
             account,
             received_ms: now.unix_ms,
-            content_type: text(request.content_type().unwrap_or(b"text/plain")),
-            headers: kept_headers(request),
-            body: request.body(),
+            headers: kept_headers(now, request, &said, device),
+            content_type: said.content_type,
+            body: said.body,
             origin: origin_of(request, address),
             keyed: false,
             place: None,
@@ -170,8 +224,15 @@ impl Shard {
 
     /// RFC 3428 §7: 200 when it will be delivered now, 202 when later.
     fn stored(&mut self, now: Now, unstored: &Unstored) {
-        self.services.counters.messages_stored.add();
-        let status = if unstored.reachable { 200 } else { 202 };
+        let kept = unstored.kept;
+        if kept {
+            self.services.counters.messages_stored.add();
+        }
+        let status = if unstored.reachable || !kept {
+            200
+        } else {
+            202
+        };
         let answer = self.answer(unstored.flow, &unstored.request, status, "", &[]);
         self.endpoint
             .respond(now.instant, unstored.server, status, answer);
@@ -200,13 +261,25 @@ fn uri_text(address: &AddressOfRecord) -> String {
     format!("<sip:{}@{}>", escape_user(address.user()), address.domain())
 }
 
-fn kept_headers(request: &Message) -> String {
+/// What lies with a message beside what every message has. In CPIM, what is said of the outer body is not.
+fn kept_headers(now: Now, request: &Message, said: &Said, device: Option<DeviceId>) -> String {
     let mut out = String::new();
-    for name in KEPT {
+    let of_content = KEPT_OF_CONTENT.iter().filter(|_| said.asked.is_none());
+    let over = |name: &&&str| said.decoded && **name == "Content-Encoding";
+    for name in KEPT.iter().chain(of_content.filter(|name| !over(name))) {
         if let Some(value) = request.header_by_name(name) {
             let value = text(value).replace(['\r', '\n'], " ");
             out.extend([*name, ": ", &value, "\r\n"]);
         }
+    }
+    out.push_str(&said.headers);
+    if let (Some(sent_ms), None) = (said.sent_ms, request.header_by_name("Date")) {
+        // Nothing was sent after it came.
+        let sent = UNIX_EPOCH + Duration::from_millis(sent_ms.min(now.unix_ms));
+        out.extend(["Date: ", &httpdate::fmt_http_date(sent), "\r\n"]);
+    }
+    if let Some(asked) = said.asked.clone() {
+        out.push_str(&Asked { device, ..asked }.write());
     }
     out
 }

@@ -6,8 +6,10 @@
 //! *Invariant*: authentication comes before state; a MESSAGE is answered 2xx after it was committed and not before.
 
 mod calls;
+mod copy;
 mod deliver;
 mod events;
+mod hints;
 mod lookup;
 mod message;
 mod names;
@@ -28,12 +30,13 @@ use sidetone_model::{
     AccountId, AddressOfRecord, ConversationId, DeviceId, MessageId, NewMessage, StoredMessage,
 };
 use sidetone_services::delivery::{Deliveries, DeliveryLimits};
-use sidetone_services::{Change, EventLimits, Events, Removal};
-use sidetone_services::{PostError, Verdict};
+use sidetone_services::{
+    Abilities, Change, Composing, EventLimits, Events, PostError, Removal, Verdict,
+};
 use sidetone_sip::proxy::Proxy;
 use sidetone_sip::{
-    ClientId, Endpoint, Event, Flow, Framing, Limits, Message, Received, Rejected, ResponseBuilder,
-    Termination, Transmit, Transport, stun, validate,
+    ClientId, Endpoint, Event, Flow, Framing, Imdn, Limits, Message, Received, Rejected,
+    ResponseBuilder, Termination, Transmit, Transport, stun, validate,
 };
 
 use crate::shared::Services;
@@ -77,6 +80,8 @@ pub enum News {
         /// Nothing was kept for the device before it.
         first: bool,
     },
+    /// Somebody writes to it, or stopped.
+    Composing(Arc<Composing>),
 }
 
 /// What the shard wants of the world; answers come back as [`Note`]s.
@@ -104,6 +109,44 @@ pub enum Want {
         device: DeviceId,
         /// The conversation, and the event's number there.
         event: (ConversationId, u64),
+    },
+    /// Tell the conversation that a device will never take one of its events.
+    Refused {
+        /// The device.
+        device: DeviceId,
+        /// The message.
+        message: MessageId,
+        /// The conversation, and the event's number there.
+        event: (ConversationId, u64),
+    },
+    /// Tell the conversation that somebody writes, or stopped, then answer with [`Note::Appended`].
+    Composing {
+        /// Who.
+        author: AddressOfRecord,
+        /// To whom.
+        to: AddressOfRecord,
+        /// For how long, unless it is said again; none when stopped.
+        holds_s: Option<u32>,
+        /// Comes back.
+        ticket: u64,
+    },
+    /// Tell the conversation what a phone says of one of its events, then answer with [`Note::Appended`].
+    Notified {
+        /// Whose phone.
+        author: AddressOfRecord,
+        /// Which, where it is one of ours.
+        device: Option<DeviceId>,
+        /// What it says.
+        notification: Box<Imdn>,
+        /// Comes back.
+        ticket: u64,
+    },
+    /// Note what a device understands from now on.
+    Learned {
+        /// The device.
+        device: DeviceId,
+        /// All that it understands.
+        abilities: Abilities,
     },
     /// Read what a device has not got, oldest first, then answer with [`Note::Pending`].
     Pending {
@@ -164,11 +207,11 @@ pub enum Want {
 /// What the world answers, or tells.
 #[derive(Debug)]
 pub enum Note {
-    /// A message was committed, or not. Its devices are told by [`Note::Wake`].
+    /// A message was committed, or not; or what is not kept was told, or not. Devices are told by [`Note::Wake`].
     Appended {
         /// Of the want.
         ticket: u64,
-        /// Its number, or why not.
+        /// Its number, 0 for what is not kept; or why not.
         result: Result<MessageId, PostError>,
     },
     /// What a device has not got.
@@ -450,6 +493,7 @@ impl Shard {
             Note::Wake { device, news } => self.wake(now, device, news),
             Note::DeviceGone { device } => {
                 self.deliveries.device_gone(device);
+                self.services.abilities.forget(device);
                 self.events.device_gone(now.unix_ms, device);
             }
             Note::Changed { address, change } => self.read_state(now, &address, change),

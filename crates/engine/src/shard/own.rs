@@ -10,6 +10,8 @@ use super::{Now, Shard};
 const OWN: u64 = 1 << 63;
 /// Of what is our own: a NOTIFY.
 const NOTIFY: u64 = 1 << 62;
+/// Of what is our own and no NOTIFY: a hint.
+const HINT: u64 = 1 << 61;
 
 /// Whose request a client transaction is, where it is not the proxy's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub(super) enum Own {
     Delivery(u64),
     /// The NOTIFY of this ticket.
     Notify(u64),
+    /// Word for this device that somebody writes, which is not repeated.
+    Hint(u64),
 }
 
 impl Own {
@@ -26,6 +30,7 @@ impl Own {
         match self {
             Self::Delivery(attempt) => OWN | attempt,
             Self::Notify(ticket) => OWN | NOTIFY | ticket,
+            Self::Hint(device) => OWN | HINT | device,
         }
     }
 
@@ -34,6 +39,7 @@ impl Own {
         let number = user & !(OWN | NOTIFY);
         match (user & OWN != 0, user & NOTIFY != 0) {
             (false, _) => None,
+            (true, false) if number & HINT != 0 => Some(Self::Hint(number & !HINT)),
             (true, false) => Some(Self::Delivery(number)),
             (true, true) => Some(Self::Notify(number)),
         }
@@ -46,6 +52,7 @@ impl Shard {
         match own {
             Own::Delivery(attempt) => self.delivery_answered(now, attempt, status),
             Own::Notify(ticket) => self.events.answered(now.unix_ms, ticket, status),
+            Own::Hint(device) => self.hint_answered(device, status),
         }
     }
 
@@ -54,6 +61,8 @@ impl Shard {
         match own {
             Own::Delivery(attempt) => self.deliveries.failed(now.unix_ms, attempt),
             Own::Notify(ticket) => self.events.failed(ticket, timeout),
+            // The next one, or none: a hint is of its moment.
+            Own::Hint(_) => {}
         }
     }
 }
@@ -74,7 +83,14 @@ mod tests {
 
     #[test]
     fn users_are_told_apart() {
-        for own in [Own::Delivery(0), Own::Notify(0), Own::Notify(u64::MAX >> 2)] {
+        for own in [
+            Own::Delivery(0),
+            Own::Delivery(1 << 48),
+            Own::Notify(0),
+            Own::Notify(u64::MAX >> 2),
+            Own::Hint(0),
+            Own::Hint(1 << 60),
+        ] {
             assert_eq!(Own::of(own.user()), Some(own));
         }
         assert_eq!(Own::of(u64::MAX >> 1), None);

@@ -7,7 +7,9 @@
 //! challenged as stale, and its client comes again.
 
 use sidetone_model::AddressOfRecord;
-use sidetone_services::{CredentialsHeader, RegisterContext, Registered, Removal, register};
+use sidetone_services::{
+    Abilities, CredentialsHeader, RegisterContext, Registered, Removal, register,
+};
 use sidetone_sip::{Flow, Message, Uri};
 
 use super::{News, Now, Shard, Want};
@@ -43,6 +45,7 @@ impl Shard {
             unique: self.endpoint.random(),
             now_ms: now.unix_ms,
         };
+        self.learn(device, Abilities::accepted(request));
         let (status, headers) = match register(&services.location, request, &context) {
             Ok(registered) => (
                 200,

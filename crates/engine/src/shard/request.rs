@@ -203,7 +203,7 @@ impl Shard {
     }
 
     /// The conversation that a Request-URI names.
-    fn group_of(&self, request: &Message) -> Option<AddressOfRecord> {
+    pub(super) fn group_of(&self, request: &Message) -> Option<AddressOfRecord> {
         let address = self.services.domains.address(request.request_uri())?;
         self.services.groups.id_of(&address)?;
         address.parse().ok()

@@ -10,9 +10,16 @@ use sidetone_conversation::Conversation;
 use sidetone_model::{
     AddressOfRecord, ConversationId, ConversationSnapshot, FileId, Kind, ParticipantSnapshot, Stay,
 };
-use sidetone_store::{Change, Found, MemberRow, StoreError, kind_of, role_of};
+use sidetone_store::{Change, Found, MemberRow, Recent, StoreError, kind_of, role_of};
 
+use super::unsettled::{self, Asking};
 use super::{NewGroup, PairKey, PostError};
+use crate::carried::Asked;
+
+/// Messages whose authors are told what becomes of them; of more, the oldest are told nothing.
+const ASKING_MAX: usize = 256;
+/// Late failures that are remembered, so that each is told once.
+pub(super) const NEGATIVE_MAX: usize = 256;
 
 /// A conversation in use.
 pub(super) struct Live {
@@ -26,6 +33,10 @@ pub(super) struct Live {
     pub(super) used: u64,
     /// Who wrote the last messages.
     recent: VecDeque<(u64, AddressOfRecord)>,
+    /// Messages whose authors' phones want to be told what becomes of them, by their numbers.
+    pub(super) asking: BTreeMap<u64, Asking>,
+    /// Failures that were told of messages that count as delivered.
+    pub(super) negative: BTreeSet<(u64, AddressOfRecord)>,
 }
 
 /// Messages whose authors are remembered.
@@ -46,6 +57,8 @@ impl Live {
             unsaved: true,
             used: 0,
             recent: VecDeque::new(),
+            asking: BTreeMap::new(),
+            negative: BTreeSet::new(),
         }
     }
 
@@ -82,18 +95,36 @@ impl Live {
         Ok(Self::new(machine?, now_ms))
     }
 
-    /// One that the store has.
-    pub(super) fn stored(found: Found) -> Result<Self, StoreError> {
+    /// One that the store has, with its last events.
+    pub(super) fn stored(found: Found, recent: &[Recent]) -> Result<Self, StoreError> {
         let grown = found.conversation.grown;
         let created_ms = found.conversation.created_ms;
-        Ok(Self {
-            machine: Conversation::restore(snapshot(found)?),
+        let mut live = Self {
+            machine: Conversation::restore(snapshot(found, recent)?),
             created_ms,
             grown,
             unsaved: false,
             used: 0,
             recent: VecDeque::new(),
-        })
+            asking: BTreeMap::new(),
+            negative: BTreeSet::new(),
+        };
+        for event in recent {
+            live.ask(event.seq, &event.author, &event.headers);
+        }
+        Ok(live)
+    }
+
+    /// Remembers what the author of a message wants to be told of it.
+    pub(super) fn ask(&mut self, seq: u64, author: &AddressOfRecord, headers: &str) {
+        let Some(asked) = Asked::of(headers).filter(Asked::is_answerable) else {
+            return;
+        };
+        let author = author.clone();
+        self.asking.insert(seq, Asking { author, asked });
+        if self.asking.len() > ASKING_MAX {
+            self.asking.pop_first();
+        }
     }
 
     pub(super) fn id(&self) -> ConversationId {
@@ -177,11 +208,12 @@ impl Live {
     }
 }
 
-fn snapshot(found: Found) -> Result<ConversationSnapshot, StoreError> {
+fn snapshot(found: Found, recent: &[Recent]) -> Result<ConversationSnapshot, StoreError> {
     let Found {
         conversation,
         last_seq,
-        ..
+        receipts,
+        failures,
     } = found;
     let mut participants: BTreeMap<AddressOfRecord, ParticipantSnapshot> = BTreeMap::new();
     for row in conversation.members {
@@ -203,6 +235,10 @@ fn snapshot(found: Found) -> Result<ConversationSnapshot, StoreError> {
             left: row.until,
         });
     }
+    for participant in participants.values_mut() {
+        unsettled::restore(participant, last_seq, &receipts, &failures, recent);
+    }
+    let (messages_base, messages) = unsettled::marks(recent, last_seq);
     Ok(ConversationSnapshot {
         id: conversation.id,
         address: conversation.address,
@@ -213,7 +249,7 @@ fn snapshot(found: Found) -> Result<ConversationSnapshot, StoreError> {
         epoch: conversation.epoch,
         next_seq: last_seq + 1,
         participants: participants.into_values().collect(),
-        messages_base: last_seq + 1,
-        messages: Vec::new(),
+        messages_base,
+        messages,
     })
 }

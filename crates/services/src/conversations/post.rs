@@ -8,13 +8,16 @@ use bytes::Bytes;
 use sidetone_conversation::{Authority, Command, Content, Input, Output};
 use sidetone_model::{
     AccountId, AddressOfRecord, Event, EventBody, EventId, Kind, MessageId, NewEvent, NewMessage,
-    Origin, Place as Row, StoredMessage, TextFormat,
+    Origin, Place as Row, Receipt, StoredMessage, TextFormat,
 };
 use sidetone_store::{Appended, Change, Recipients, StoreError, encode};
 
+use super::composing::uri_of;
+use super::lines;
 use super::live::{self, Live};
 use super::sessions::News;
-use super::{Conversations, Place, PostError, Posted};
+use super::{Conversations, Outgoing, Place, PostError, Posted};
+use crate::carried;
 
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +162,11 @@ impl Conversations {
         }
         live.machine.handle_input(envelope.received_ms, input);
         let items = match drain(&mut live) {
-            Ok(items) => items,
+            Ok((items, given_up)) => {
+                let tell = |receipt| self.told_failed(&live, receipt);
+                given_up.iter().for_each(tell);
+                items
+            }
             Err(error) => {
                 if live.unsaved {
                     // Its beginning has gone with what was refused: it begins anew with the next.
@@ -189,7 +196,7 @@ impl Conversations {
         let begun_by_another = {
             let slot = live;
             let mut live = live::lock(slot);
-            let items = drain(&mut live)?;
+            let (items, _) = drain(&mut live)?;
             let begins = !items.is_empty();
             let unsaved = live.unsaved;
             if begins {
@@ -244,6 +251,7 @@ impl Conversations {
             if item.event.body.is_message() {
                 live.note_author(item.event.seq, &item.event.author);
             }
+            live.ask(item.event.seq, &item.event.author, &message.headers);
             let mut witnesses = item.to.clone();
             witnesses.push(item.event.author.clone());
             if !self.append(slot, message, item, witnesses, change.take(), &gathering) {
@@ -304,14 +312,17 @@ impl Conversations {
         let event = Arc::new(event.with_id(id));
         self.sessions
             .tell(witnesses, &News::Event(Arc::clone(&event)));
+        if event.body.is_message() {
+            self.composed(event.conversation, &event.author, witnesses);
+        }
         let posted = Posted {
             message: Arc::new(stored(appended.id, message)),
             devices: to.devices,
             accounts: to.accounts,
         };
         let anybody = !posted.devices.is_empty() || !posted.accounts.is_empty();
-        if let Some(tell) = self.tell.get().filter(|_| anybody) {
-            tell(posted);
+        if anybody {
+            self.tell_phones(Outgoing::Posted(posted));
         }
         (id, Some(Arc::unwrap_or_clone(event)))
     }
@@ -319,7 +330,7 @@ impl Conversations {
     /// The devices of those it is for; of accounts without one, the accounts.
     fn recipients(&self, item: &Item) -> Recipients {
         let mut recipients = Recipients::default();
-        if !is_for_phones(&item.event.body) {
+        if !lines::is_for_phones(&item.event.body) {
             return recipients;
         }
         let accounts = item
@@ -339,7 +350,11 @@ impl Conversations {
 
 /// Who writes to one person by that person's address is not to be read by a third who was added to
 /// the conversation of the two meanwhile.
-fn overheard(live: &Live, author: &AddressOfRecord, to: &AddressOfRecord) -> Option<String> {
+pub(super) fn overheard(
+    live: &Live,
+    author: &AddressOfRecord,
+    to: &AddressOfRecord,
+) -> Option<String> {
     let machine = &live.machine;
     let both = machine.is_member(author) && machine.is_member(to);
     let alone = both && machine.member_count() == 2 && machine.kind() == Kind::Pair;
@@ -349,8 +364,10 @@ fn overheard(live: &Live, author: &AddressOfRecord, to: &AddressOfRecord) -> Opt
     })
 }
 
-fn drain(live: &mut Live) -> Result<Vec<Item>, PostError> {
+/// What was said, and what it ended: who leaves too many gaps is given up on.
+fn drain(live: &mut Live) -> Result<(Vec<Item>, Vec<Receipt>), PostError> {
     let mut items: Vec<Item> = Vec::new();
+    let mut given_up = Vec::new();
     while let Some(output) = live.machine.poll_output() {
         match output {
             Output::Append(event) => items.push(Item {
@@ -362,11 +379,10 @@ fn drain(live: &mut Live) -> Result<Vec<Item>, PostError> {
                 item.into_iter().for_each(|item| item.to.push(to.clone()));
             }
             Output::Refused(refusal) => return Err(refusal.into()),
-            // Watermarks are kept beside the machine.
-            Output::Receipt(_) => {}
+            Output::Receipt(receipt) => given_up.push(receipt),
         }
     }
-    Ok(items)
+    Ok((items, given_up))
 }
 
 /// What the table of conversations or members holds.
@@ -379,11 +395,6 @@ fn changes_state(body: &EventBody) -> bool {
                 | EventBody::Retraction { .. }
                 | EventBody::System { .. }
         )
-}
-
-/// What a phone can show as a text.
-fn is_for_phones(body: &EventBody) -> bool {
-    body.is_message() || matches!(body, EventBody::Edit { .. })
 }
 
 fn new_message(
@@ -399,13 +410,19 @@ fn new_message(
         [only] if !live.grown => (only.clone(), AccountId(-1)),
         _ => (live.address().clone(), AccountId(0)),
     };
+    let line = lines::of(event);
+    let from = match line {
+        // Nobody has said it.
+        Some(_) => format!("<{}>", uri_of(&to)),
+        None => envelope.sender.clone(),
+    };
     let body = body.unwrap_or(Body {
         content_type: encoded.content_type,
         headers: encoded.headers,
-        octets: encoded.body,
+        octets: line.map_or(encoded.body, Bytes::from),
     });
     NewMessage {
-        from: envelope.sender.clone(),
+        from,
         to,
         account,
         received_ms: event.at_ms,
@@ -425,7 +442,7 @@ fn new_message(
     }
 }
 
-fn stored(id: MessageId, message: NewMessage) -> StoredMessage {
+pub(super) fn stored(id: MessageId, message: NewMessage) -> StoredMessage {
     StoredMessage {
         id,
         in_group: message.account == AccountId(0),
@@ -482,7 +499,9 @@ fn content(message: &NewMessage) -> Content {
         },
         _ => Content::Opaque {
             content_type: message.content_type.clone(),
-            headers: message.headers.clone(),
+            headers: carried::told(&message.headers)
+                .map(|line| format!("{line}\r\n"))
+                .collect(),
             body: message.body.clone(),
         },
     }

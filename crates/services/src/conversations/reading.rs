@@ -4,11 +4,10 @@
 
 use sidetone_conversation::Target;
 use sidetone_model::{AddressOfRecord, ConversationId, Event, EventBody, EventId, SeqRange};
-use sidetone_store::{Change, Found, MemberRow, Page, Part, Search, Watermark};
+use sidetone_store::{Change, Failure, Found, MemberRow, Page, Part, Search, Watermark};
 
 use super::live;
-use super::sessions::{News, Typing};
-use super::{Conversations, Place, PostError, Shown};
+use super::{Conversations, PostError, Shown};
 
 /// The most events of one page.
 pub const PAGE_MAX: u32 = 500;
@@ -22,6 +21,8 @@ pub struct View {
     pub conversation: Change,
     /// How far those who are in it have got.
     pub receipts: Vec<Watermark>,
+    /// What will not reach them.
+    pub failures: Vec<Failure>,
     /// The first event that this person may see.
     pub first_seq: u64,
     /// The last one.
@@ -40,6 +41,7 @@ impl View {
         Self {
             conversation,
             receipts: Vec::new(),
+            failures: Vec::new(),
             first_seq: 0,
             last_seq: 0,
             present: false,
@@ -223,100 +225,6 @@ impl Conversations {
             false => Ok(ranges),
         }
     }
-
-    /// Somebody's device has everything up to `seq`, or has shown it.
-    ///
-    /// # Errors
-    /// [`PostError::Unknown`] where this person may not see that event.
-    pub async fn receipt(
-        &self,
-        id: ConversationId,
-        person: &AddressOfRecord,
-        seq: u64,
-        displayed: bool,
-    ) -> Result<(), PostError> {
-        let live = self.open_for(id, person).await?;
-        let before = self.store.watermark(id, person).await?;
-        let after = match displayed {
-            true => before.displayed,
-            false => before.delivered,
-        };
-        let members = {
-            let live = live::lock(&live);
-            if !live.machine.visible(person, seq) || seq > live.last_seq() {
-                return Err(PostError::Unknown);
-            }
-            let mut members = live.told_of(person, (after, seq));
-            self.without_blocked(live.machine.kind(), person, &mut members);
-            members
-        };
-        let watermark = Watermark {
-            conversation: id,
-            address: person.clone(),
-            delivered: seq,
-            displayed: if displayed { seq } else { 0 },
-        };
-        let written = self.writer.try_receipts(vec![watermark.clone()]);
-        written.map_err(|_| PostError::Busy)?;
-        self.sessions
-            .tell(&members, &News::Receipt(watermark.into()));
-        Ok(())
-    }
-
-    /// A phone of this person has taken an event. Those who look at the conversation now are told.
-    pub fn arrived(&self, person: &AddressOfRecord, (id, seq): (ConversationId, u64)) {
-        let watermark = Watermark {
-            conversation: id,
-            address: person.clone(),
-            delivered: seq,
-            displayed: 0,
-        };
-        // A watermark that has no room in the queue is below the next one.
-        let _ = self.writer.try_receipts(vec![watermark.clone()]);
-        if self.sessions.is_empty() {
-            return;
-        }
-        if let Some(live) = self.cached(&Place::Of(id)) {
-            let members = {
-                let live = live::lock(&live);
-                let mut members = live.told_of(person, (seq.saturating_sub(1), seq));
-                self.without_blocked(live.machine.kind(), person, &mut members);
-                members
-            };
-            self.sessions
-                .tell(&members, &News::Receipt(watermark.into()));
-        }
-    }
-
-    /// Somebody writes, or stopped. Nothing of it is kept.
-    ///
-    /// # Errors
-    /// [`PostError::Unknown`] where this person is not in the conversation.
-    pub async fn typing(
-        &self,
-        id: ConversationId,
-        person: &AddressOfRecord,
-        active: bool,
-    ) -> Result<(), PostError> {
-        let live = self.open_for(id, person).await?;
-        let (kind, mut members) = {
-            let live = live::lock(&live);
-            (live.machine.kind(), live.members())
-        };
-        let before = members.len();
-        members.retain(|member| member != person);
-        if members.len() == before {
-            return Err(PostError::Unknown);
-        }
-        self.without_blocked(kind, person, &mut members);
-        let typing = Typing {
-            conversation: id,
-            member: person.clone(),
-            active,
-        };
-        self.sessions.tell(&members, &News::Typing(typing.into()));
-        Ok(())
-    }
 }
 
 /// Of an edit, only who sees what was edited sees the new wording.
@@ -336,6 +244,7 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
     let Found {
         mut conversation,
         mut receipts,
+        mut failures,
         last_seq,
     } = found;
     let own = |row: &&MemberRow| row.address == *person;
@@ -353,11 +262,13 @@ fn view(found: Found, person: &AddressOfRecord) -> Option<View> {
             .any(|row| row.address == *address)
     };
     receipts.retain(|receipt| is_member(&receipt.address));
+    failures.retain(|failure| is_member(&failure.address) && failure.range.last >= first_seq);
     Some(View {
         first_seq,
         last_seq: last.until.map_or(last_seq, |until| until.min(last_seq)),
         present,
         conversation,
         receipts,
+        failures,
     })
 }

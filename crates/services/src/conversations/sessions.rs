@@ -20,6 +20,8 @@ pub enum News {
     Event(Arc<Event>),
     /// Somebody has got so far.
     Receipt(Arc<sidetone_store::Watermark>),
+    /// Some messages will not reach somebody.
+    Failed(Arc<sidetone_store::Failure>),
     /// Somebody writes, or stopped.
     Typing(Arc<Typing>),
     /// Something of contacts, requests or blocks.

@@ -63,6 +63,13 @@ pub enum Step {
         /// Where the event stands.
         event: (ConversationId, u64),
     },
+    /// The device will not take the message, now or later.
+    Refused {
+        /// Which device.
+        device: DeviceId,
+        /// What.
+        message: Arc<StoredMessage>,
+    },
     /// The device has everything that was kept for it.
     Emptied {
         /// Which device.

@@ -25,6 +25,8 @@ pub(super) const COLLECT: Duration = Duration::from_millis(50);
 const SWEEPS_A_LOOK: u32 = 4;
 /// Sweeps between two looks at rate limits.
 const SWEEPS_A_LIMIT: u32 = 40;
+/// Sweeps between two clearings of what has been told.
+const SWEEPS_A_CLEARING: u32 = 1_200;
 /// How often subscriptions and publications are written.
 const EVENTS: Duration = Duration::from_millis(500);
 /// Subscriptions in one transaction.
@@ -285,8 +287,17 @@ pub(super) async fn run(running: Arc<super::running::Running>) {
         {
             tracing::warn!(%error, "the directory could not be read");
         }
+        if turn % SWEEPS_A_LOOK == 0 {
+            let now_ms = crate::cli::now_ms();
+            running.conversations.compose_timeout(now_ms);
+        }
         if turn % SWEEPS_A_LIMIT == 0 {
             services.limiter.expire(crate::cli::now_ms());
+        }
+        if turn % SWEEPS_A_CLEARING == 0
+            && let Err(error) = running.store.clear_passed().await
+        {
+            tracing::debug!(%error, "what has been told was not cleared away");
         }
     }
 }

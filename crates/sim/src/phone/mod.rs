@@ -47,6 +47,8 @@ pub enum Seen {
     Message {
         /// Tells one text from another.
         call_id: String,
+        /// Its type.
+        kind: String,
         /// The text.
         body: String,
     },
@@ -192,9 +194,28 @@ impl Phone {
 
     /// Sends a text.
     pub fn message(&mut self, user: &str, text: &str) {
+        self.send(user, "text/plain", text);
+    }
+
+    /// Sends a body of any type.
+    pub fn send(&mut self, user: &str, kind: &'static str, body: &str) {
         let mut request = self.request("MESSAGE", format!("sip:{user}@{}", self.identity.domain));
-        request.body = Some(("text/plain", text.to_owned()));
+        request.body = Some((kind, body.to_owned()));
         self.start(request);
+    }
+
+    /// The bodies of a type that it was sent.
+    #[must_use]
+    pub fn bodies(&self, wanted: &str) -> Vec<&str> {
+        let mut bodies = Vec::new();
+        for seen in &self.seen {
+            if let Seen::Message { kind, body, .. } = seen
+                && kind == wanted
+            {
+                bodies.push(body.as_str());
+            }
+        }
+        bodies
     }
 
     fn contact(&self) -> String {

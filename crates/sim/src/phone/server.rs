@@ -77,6 +77,8 @@ impl Phone {
             "MESSAGE" => {
                 self.seen.push(Seen::Message {
                     call_id: String::from_utf8_lossy(request.call_id()).into_owned(),
+                    kind: String::from_utf8_lossy(request.content_type().unwrap_or_default())
+                        .into_owned(),
                     body: String::from_utf8_lossy(request.body_bytes()).into_owned(),
                 });
                 self.respond(at, self.message_status);

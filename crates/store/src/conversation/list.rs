@@ -89,19 +89,13 @@ impl Store {
         .bind(&ids)
         .fetch_all(self.pool())
         .await?;
-        let last: Vec<(i64, i64)> = sqlx::query_as(
-            "SELECT value, coalesce((SELECT max(seq) FROM message WHERE conversation = value), 0) \
-             FROM json_each(?)",
-        )
-        .bind(&ids)
-        .fetch_all(self.pool())
-        .await?;
-        let last: HashMap<i64, i64> = last.into_iter().collect();
+        let last = self.last_seqs(&ids).await?;
         let mut found: Vec<Found> = conversations
             .into_iter()
             .map(|conversation| Found {
                 last_seq: from_sql(last.get(&conversation.id.0).copied().unwrap_or_default()),
                 receipts: Vec::new(),
+                failures: Vec::new(),
                 conversation,
             })
             .collect();
@@ -114,6 +108,12 @@ impl Store {
             let found = places.get(&id).and_then(|place| found.get_mut(*place));
             if let Some(found) = found {
                 found.conversation.members.push(member(row)?);
+            }
+        }
+        for failure in self.failures(&ids).await? {
+            let place = places.get(&failure.conversation);
+            if let Some(found) = place.and_then(|place| found.get_mut(*place)) {
+                found.failures.push(failure);
             }
         }
         for row in &receipts {
@@ -132,5 +132,16 @@ impl Store {
                 .bring_up_to_date(one.conversation.id, &members, receipts);
         }
         Ok(found)
+    }
+
+    async fn last_seqs(&self, ids: &str) -> Result<HashMap<i64, i64>, StoreError> {
+        let last: Vec<(i64, i64)> = sqlx::query_as(
+            "SELECT value, coalesce((SELECT max(seq) FROM message WHERE conversation = value), 0) \
+             FROM json_each(?)",
+        )
+        .bind(ids)
+        .fetch_all(self.pool())
+        .await?;
+        Ok(last.into_iter().collect())
     }
 }

@@ -11,7 +11,7 @@ use super::{Append, Counters, Work, WriterOptions};
 use crate::conversation;
 use crate::rows::to_sql;
 use crate::statements::{APPENDS_MAX, BINDINGS_MAX, FORGET, FORGET_KEYS, KEYED, MARKS, Statements};
-use crate::{Store, StoreError, bindings, search, sweep};
+use crate::{Failure, Store, StoreError, bindings, search, sweep, wire};
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, MessageId, Origin};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
@@ -58,6 +58,7 @@ pub(super) struct Task {
     /// The dirty addresses of the round under way, sorted downwards.
     round: Vec<AddressOfRecord>,
     receipts: Vec<Answer>,
+    failures: Vec<Failure>,
     flushes: Vec<Answer>,
     searches: Vec<Answer>,
     closes: Vec<Answer>,
@@ -106,6 +107,7 @@ impl Task {
             bindings_due: None,
             round: Vec::new(),
             receipts: Vec::new(),
+            failures: Vec::new(),
             flushes: Vec::new(),
             searches: Vec::new(),
             closes: Vec::new(),
@@ -173,6 +175,11 @@ impl Task {
                 Work::Delivered => self.expect_marks(),
                 Work::Bindings(rows) => self.note_bindings(rows),
                 Work::Receipts(answer) => self.receipts.push(answer),
+                Work::Failures(failures) => {
+                    self.failures.extend(failures);
+                    // While the disk refuses; what is left out is learned when it is offered again.
+                    self.failures.truncate(MARKS_MAX);
+                }
                 Work::Flush(answer) => self.flushes.push(answer),
                 Work::Index(answer) => self.searches.push(answer),
                 Work::Close(answer) => self.closes.push(answer),
@@ -221,6 +228,10 @@ impl Task {
         }
         if is_due(self.bindings_due) {
             result = result.and(self.commit_bindings(flush).await);
+        }
+        if !self.failures.is_empty() {
+            // Rare, and to be seen at once.
+            result = result.and(self.commit_failures().await);
         }
         if flush {
             result = result.and(self.commit_receipts().await);
@@ -359,6 +370,16 @@ impl Task {
         for (append, appended) in group.into_appends() {
             (append.done)(result.clone().map(|()| appended));
         }
+    }
+
+    /// What will not arrive. Where that fails it is tried with the next.
+    async fn commit_failures(&mut self) -> Result<(), StoreError> {
+        let mut arguments = SqliteArguments::default();
+        bind(&mut arguments, wire::failures_json(&self.failures))?;
+        self.transact(wire::FAILURES.into_sql_str(), arguments)
+            .await?;
+        self.failures.clear();
+        Ok(())
     }
 
     /// How far members have got, all that wait.

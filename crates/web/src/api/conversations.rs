@@ -492,7 +492,8 @@ pub(crate) async fn receipt(
 ) -> Nothing {
     let Receipt { seq, displayed } = body(ask)?;
     let conversations = &state.web.conversations;
-    let noted = conversations.receipt(number(id)?, &caller.address, seq, displayed);
+    let (id, now_ms) = (number(id)?, now_ms());
+    let noted = conversations.receipt(now_ms, id, &caller.address, seq, displayed);
     noted.await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -515,7 +516,8 @@ pub(crate) async fn typing(
 ) -> Nothing {
     let active = body(ask)?.active;
     let conversations = &state.web.conversations;
-    let told = conversations.typing(number(id)?, &caller.address, active);
+    let (id, now_ms) = (number(id)?, now_ms());
+    let told = conversations.typing(now_ms, id, &caller.address, active);
     told.await?;
     Ok(StatusCode::NO_CONTENT)
 }

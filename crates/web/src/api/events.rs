@@ -28,7 +28,7 @@ use utoipa::IntoParams;
 
 use super::conversations::post;
 use super::presence::Presence;
-use super::shapes::{Format, Happened};
+use super::shapes::{Format, Happened, Span};
 use crate::auth;
 use crate::problem::Problem;
 use crate::serve::Place;
@@ -69,6 +69,9 @@ enum Told<'a> {
         member: &'a str,
         delivered: u64,
         displayed: u64,
+        /// Messages that will not arrive.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failed: Option<Span>,
     },
     Typing {
         conversation: i64,
@@ -376,6 +379,17 @@ impl Listener {
                     member: mark.address.as_str(),
                     delivered: mark.delivered,
                     displayed: mark.displayed,
+                    failed: None,
+                })
+                .await
+            }
+            News::Failed(failure) => {
+                self.tell(&Told::Receipt {
+                    conversation: failure.conversation.0,
+                    member: failure.address.as_str(),
+                    delivered: 0,
+                    displayed: 0,
+                    failed: Some(failure.range.into()),
                 })
                 .await
             }
@@ -448,14 +462,16 @@ impl Listener {
                 displayed,
             } => {
                 let id = ConversationId(conversation);
-                conversations.receipt(id, &own, seq, displayed).await
+                conversations
+                    .receipt(now_ms(), id, &own, seq, displayed)
+                    .await
             }
             Asked::Typing {
                 conversation,
                 active,
             } => {
                 let id = ConversationId(conversation);
-                conversations.typing(id, &own, active).await
+                conversations.typing(now_ms(), id, &own, active).await
             }
             Asked::Watch { addresses } => return self.watch(addresses).await,
             Asked::Token { access_token } => return self.go_on(&access_token).await,

@@ -3,10 +3,10 @@
 //! *Invariant*: a field once given keeps its name and meaning.
 
 use serde::{Deserialize, Serialize};
-use sidetone_model::{Event, EventBody, FileRef, History, ParticipantRole, TextFormat};
+use sidetone_model::{Event, EventBody, FileRef, History, ParticipantRole, SeqRange, TextFormat};
 use sidetone_services::conversations::reading::View;
 use sidetone_services::conversations::{Shown, Withdrawn};
-use sidetone_store::{MemberRow, Watermark};
+use sidetone_store::{Failure, MemberRow, Watermark};
 use utoipa::ToSchema;
 
 /// A conversation as the caller sees it.
@@ -48,6 +48,24 @@ pub(crate) struct Member {
     delivered: u64,
     /// All events up to this one were seen.
     displayed: u64,
+    /// But for these messages, which will not arrive.
+    failed: Vec<Span>,
+}
+
+/// Numbers from the first to the last.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Span {
+    first: u64,
+    last: u64,
+}
+
+impl From<SeqRange> for Span {
+    fn from(range: SeqRange) -> Self {
+        Self {
+            first: range.first,
+            last: range.last,
+        }
+    }
 }
 
 impl Conversation {
@@ -55,6 +73,7 @@ impl Conversation {
         let View {
             conversation,
             receipts,
+            failures,
             ..
         } = &view;
         let mark = |address: &str| {
@@ -79,19 +98,21 @@ impl Conversation {
             members: conversation
                 .members
                 .iter()
-                .map(|row| Member::of(row, mark(row.address.as_str())))
+                .map(|row| Member::of(row, mark(row.address.as_str()), failures))
                 .collect(),
         }
     }
 }
 
 impl Member {
-    fn of(row: &MemberRow, mark: Option<&Watermark>) -> Self {
+    fn of(row: &MemberRow, mark: Option<&Watermark>, failures: &[Failure]) -> Self {
+        let own = failures.iter().filter(|one| one.address == row.address);
         Self {
             address: row.address.to_string(),
             role: row.role.clone(),
             delivered: mark.map_or(0, |mark| mark.delivered),
             displayed: mark.map_or(0, |mark| mark.displayed),
+            failed: own.map(|one| one.range.into()).collect(),
         }
     }
 }
