@@ -69,8 +69,16 @@ impl Store {
         rows.iter().map(recent).collect()
     }
 
-    /// The messages of conversations, a JSON list of numbers, that did not arrive.
-    pub(crate) async fn failures(&self, conversations: &str) -> Result<Vec<Failure>, StoreError> {
+    /// The messages of a conversation that did not arrive.
+    pub async fn failures(&self, conversation: ConversationId) -> Result<Vec<Failure>, StoreError> {
+        self.failures_of(&format!("[{conversation}]")).await
+    }
+
+    /// The same of several, a JSON list of numbers.
+    pub(crate) async fn failures_of(
+        &self,
+        conversations: &str,
+    ) -> Result<Vec<Failure>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM failure WHERE conversation IN (SELECT value FROM json_each(?)) \
              ORDER BY first",

@@ -110,7 +110,7 @@ impl Store {
                 found.conversation.members.push(member(row)?);
             }
         }
-        for failure in self.failures(&ids).await? {
+        for failure in self.failures_of(&ids).await? {
             let place = places.get(&failure.conversation);
             if let Some(found) = place.and_then(|place| found.get_mut(*place)) {
                 found.failures.push(failure);

@@ -12,3 +12,4 @@ mod kill;
 mod presence;
 mod spool;
 mod support;
+mod wire;
