@@ -40,6 +40,16 @@ impl Api {
         api
     }
 
+    /// Where the server is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The access token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// One call; the status and the JSON of the answer, null where there is none.
     pub fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         self.call_with(method, path, body, "")

@@ -5,6 +5,7 @@
 
 mod body;
 
+pub(crate) use body::file_in;
 pub use body::{Encoded, encode, kind_of, role_of};
 
 use crate::rows::{self, from_sql, to_sql};

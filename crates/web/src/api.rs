@@ -5,11 +5,13 @@
 
 pub(crate) mod conversations;
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod presence;
 pub(crate) mod search;
 mod shapes;
+mod upload;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
@@ -22,7 +24,10 @@ use crate::auth;
 use crate::problem::Problem;
 use crate::state::State;
 
-/// The routes under `/api/v1`.
+/// Where bodies are read as they come, for as long as they come.
+pub(crate) const UPLOAD: &str = "/api/v1/files";
+
+/// The routes under `/api/v1`, and the links that lead there.
 pub(crate) fn routes() -> axum::Router<State> {
     axum::Router::new()
         .route(
@@ -65,6 +70,13 @@ pub(crate) fn routes() -> axum::Router<State> {
             "/api/v1/conversations/{id}/typing",
             post(conversations::typing),
         )
+        .route(
+            UPLOAD,
+            post(files::upload).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/api/v1/files/{id}", get(files::download))
+        .route("/api/v1/files/{id}/thumbnail", get(files::thumbnail))
+        .route("/f/{token}", get(files::linked))
         .route("/api/v1/presence", get(presence::show))
         .route("/api/v1/me/presence", axum::routing::put(presence::say))
         .route("/api/v1/search", get(search::search))

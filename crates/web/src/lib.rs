@@ -17,6 +17,7 @@ mod page;
 mod password;
 mod presences;
 mod problem;
+mod ranges;
 mod reset;
 mod security_headers;
 mod serve;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
-use sidetone_services::{Conversations, Directory};
+use sidetone_services::{Conversations, Directory, Files};
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
@@ -64,6 +64,8 @@ pub struct Web {
     pub directory: Arc<Directory>,
     /// What is said, and by whom.
     pub conversations: Arc<Conversations>,
+    /// What people send besides words.
+    pub files: Arc<Files>,
     /// Who is there.
     pub presences: Arc<dyn Presences>,
     /// Who takes SIP over WebSocket.
@@ -132,8 +134,8 @@ async fn whole(
     next: middleware::Next,
 ) -> axum::response::Response {
     use axum::response::IntoResponse;
-    if request.uri().path() == "/sip" {
-        // What follows there is no body but a conversation.
+    if request.uri().path() == "/sip" || is_upload(&request) {
+        // What follows there is no body but a conversation, or a file of any length.
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
@@ -146,12 +148,20 @@ async fn whole(
     }
 }
 
+fn is_upload(request: &axum::extract::Request) -> bool {
+    request.method() == axum::http::Method::POST && request.uri().path() == api::UPLOAD
+}
+
 /// A body that trickles in must not hold a connection for ever.
 async fn in_time(
     request: axum::extract::Request,
     next: middleware::Next,
 ) -> axum::response::Response {
     use axum::response::IntoResponse;
+    if is_upload(&request) {
+        // It has a time of its own.
+        return next.run(request).await;
+    }
     match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),
