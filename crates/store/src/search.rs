@@ -19,7 +19,11 @@ const BATCH: i64 = 256;
 const WORDS_MAX: usize = 16;
 
 const NEW: &str = "\
-SELECT id, conversation, kind, body, detail ->> 'target' AS target FROM message \
+SELECT id, conversation, kind, body, detail ->> 'target' AS target, \
+CASE kind WHEN 'file' THEN detail -> 'file' ->> 'name' \
+WHEN 'edit' THEN (SELECT f.detail -> 'file' ->> 'name' FROM message f \
+WHERE f.conversation = message.conversation AND f.seq = message.detail ->> 'target' AND f.kind = 'file') \
+END AS name FROM message \
 WHERE id > (SELECT value FROM counter WHERE name = 'search') AND conversation IS NOT NULL \
 AND kind IN ('text', 'file', 'edit', 'retraction') ORDER BY id LIMIT ?";
 
@@ -67,7 +71,12 @@ pub(crate) async fn index(connection: &mut SqliteConnection) -> Result<bool, Sto
                 .await?;
         }
         let body: Vec<u8> = row.try_get("body")?;
-        let text = String::from_utf8_lossy(&body);
+        let mut text = String::from_utf8_lossy(&body).into_owned();
+        if let Some(name) = row.try_get::<Option<&str>, _>("name")? {
+            // A file is found by its name, whatever its caption becomes.
+            text.push('\n');
+            text.push_str(name);
+        }
         if kind != "retraction" && !text.trim().is_empty() {
             sqlx::query("INSERT INTO search (rowid, text) VALUES (?, ?)")
                 .bind(id)
