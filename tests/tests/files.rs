@@ -567,3 +567,70 @@ fn a_backup_holds_the_files() {
     let small = ann.fetch("GET", &format!("{}/thumbnail", path_of(&picture)), "");
     assert_eq!(small.status, 200);
 }
+
+#[test]
+fn people_and_groups_have_a_picture() {
+    let server = Server::with(&["ann", "bob", "chen"]);
+    let [ann, bob, chen] = ["ann", "bob", "chen"].map(|name| Api::sign_in(&server, name));
+    let anns = "/api/v1/people/ann/avatar";
+    let initials = bob.fetch("GET", anns, "");
+    assert_eq!(initials.status, 200);
+    assert_eq!(initials.header("Content-Type"), "image/png");
+    assert!(initials.body.starts_with(b"\x89PNG"));
+    assert_eq!(
+        initials.body,
+        ann.fetch("GET", "/api/v1/me/avatar", "").body
+    );
+    let known = format!("If-None-Match: {}\r\n", initials.header("ETag"));
+    assert_eq!(bob.fetch("GET", anns, &known).status, 304);
+    let picture = ann.upload("me.png", PNG, &png(40, 60));
+    let show = json!({ "file": picture["id"] });
+    let others = bob.call("PUT", "/api/v1/me/avatar", &show);
+    assert_eq!(others.0, 404, "not his to see");
+    let text = ann.upload("me.txt", "", b"me");
+    let none = ann.call("PUT", "/api/v1/me/avatar", &json!({ "file": text["id"] }));
+    assert_eq!(none.0, 422);
+    assert_eq!(
+        bob.fetch("GET", anns, "").body,
+        initials.body,
+        "nothing has changed"
+    );
+    ann.ask("PUT", "/api/v1/me/avatar", &show);
+    let shown = bob.fetch("GET", anns, &known);
+    assert_eq!(shown.status, 200);
+    assert_ne!(shown.body, initials.body);
+    assert_eq!(
+        get(&bob, &picture).status,
+        404,
+        "the file itself is not for him"
+    );
+    // A group shows its members until it is given a picture.
+    let path = begin(&ann, &["bob", "chen"]);
+    let avatar = format!("{path}/avatar");
+    let mosaic = chen.fetch("GET", &avatar, "");
+    assert_eq!(mosaic.status, 200);
+    assert_eq!(mosaic.body, bob.fetch("GET", &avatar, "").body);
+    ann.ask("DELETE", "/api/v1/me/avatar", &Value::Null);
+    assert_eq!(bob.fetch("GET", anns, "").body, initials.body);
+    assert_ne!(chen.fetch("GET", &avatar, "").body, mosaic.body);
+    let theirs = chen.upload("us.png", PNG, &png(50, 50));
+    let give = json!({ "file": theirs["id"] });
+    assert_eq!(chen.call("PUT", &avatar, &give).0, 403, "not hers to give");
+    let mut news = chen.events(None);
+    ann.ask("PUT", &avatar, &show);
+    assert_eq!(news.event("avatar_changed")["file"], picture["id"]);
+    let given = chen.fetch("GET", &avatar, "");
+    assert_ne!(given.body, mosaic.body);
+    server.cli(&["user", "add", "dora@example.test"], "");
+    let dora = Api::sign_in(&server, "dora");
+    assert_eq!(dora.fetch("GET", &avatar, "").status, 404);
+    assert_eq!(fetch(server.http(), "GET", &avatar, "").status, 401);
+    ann.ask("DELETE", &format!("{path}/members/chen"), &Value::Null);
+    assert_ne!(
+        chen.fetch("GET", &avatar, "").body,
+        given.body,
+        "she has left"
+    );
+    ann.ask("DELETE", &avatar, &Value::Null);
+    assert_ne!(bob.fetch("GET", &avatar, "").body, given.body);
+}

@@ -3,6 +3,8 @@
 //! *Invariant*: a file that was acknowledged is on the disk, synced, with its row; one that was refused leaves nothing.
 //! Nobody is given a file who neither uploaded it nor sees an event that brings it.
 
+mod avatars;
+mod drawing;
 mod incoming;
 pub mod kind;
 mod links;
@@ -10,6 +12,8 @@ mod phones;
 mod picture;
 mod sound;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,6 +23,7 @@ use sidetone_model::{AccountId, AddressOfRecord, FileId, FileKind, FileRef};
 use sidetone_store::{Content, Folder, Store, StoreError, Upload, at_the_disk};
 use tokio::sync::Semaphore;
 
+pub use avatars::Avatar;
 pub use incoming::Incoming;
 pub use links::Links;
 pub use phones::for_phone;
@@ -53,6 +58,9 @@ pub enum FileError {
     /// A picture that claims to be larger than any picture is.
     #[error("the picture claims an impossible size")]
     Bomb,
+    /// It is none that can be shown small.
+    #[error("the file is no picture")]
+    NoPicture,
     /// There is no such file, for this person at least.
     #[error("there is no such file")]
     Unknown,
@@ -100,6 +108,7 @@ pub struct Files {
     links: Links,
     unfinished: Mutex<HashMap<AccountId, usize>>,
     looks: Semaphore,
+    drawn: Mutex<avatars::Drawn>,
     /// Held while a content comes or goes, so that none goes that has just come again.
     shelves: tokio::sync::Mutex<()>,
 }
@@ -117,6 +126,7 @@ impl Files {
             links,
             unfinished: Mutex::default(),
             looks: Semaphore::new(LOOKS),
+            drawn: Mutex::default(),
             shelves: tokio::sync::Mutex::default(),
         })
     }

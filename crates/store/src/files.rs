@@ -3,8 +3,10 @@
 //! *Invariant*: a row speaks of a content that lies on the disk, synced: the row is written after it, and goes before
 //! it.
 
+mod avatars;
 mod folder;
 
+pub use avatars::Face;
 pub(crate) use folder::is_incoming;
 pub use folder::{FILES_FOLDER, Folder, at_the_disk};
 
@@ -67,6 +69,8 @@ AND r.conversation = m.conversation AND r.detail ->> 'target' = m.seq)";
 const UNUSED: &str = "\
 DELETE FROM upload WHERE id IN (SELECT id FROM upload WHERE used_ms < ? \
 AND NOT EXISTS (SELECT 1 FROM message m WHERE m.kind = 'file' AND m.detail -> 'file' ->> 'id' = upload.id) \
+AND id NOT IN (SELECT file FROM avatar) \
+AND id NOT IN (SELECT CAST(avatar AS INTEGER) FROM conversation WHERE avatar <> '') \
 ORDER BY used_ms LIMIT ?)";
 
 impl Store {

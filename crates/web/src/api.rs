@@ -3,6 +3,7 @@
 //! *Invariant*: every call is somebody's, by an access token; a conversation that is not theirs is
 //! answered as one that is not.
 
+pub(crate) mod avatars;
 pub(crate) mod conversations;
 pub(crate) mod events;
 pub(crate) mod files;
@@ -76,6 +77,17 @@ pub(crate) fn routes() -> axum::Router<State> {
         )
         .route("/api/v1/files/{id}", get(files::download))
         .route("/api/v1/files/{id}/thumbnail", get(files::thumbnail))
+        .route(
+            "/api/v1/me/avatar",
+            get(avatars::own).put(avatars::show).delete(avatars::hide),
+        )
+        .route("/api/v1/people/{address}/avatar", get(avatars::person))
+        .route(
+            "/api/v1/conversations/{id}/avatar",
+            get(avatars::group)
+                .put(avatars::give)
+                .delete(avatars::take_away),
+        )
         .route("/f/{token}", get(files::linked))
         .route("/api/v1/presence", get(presence::show))
         .route("/api/v1/me/presence", axum::routing::put(presence::say))

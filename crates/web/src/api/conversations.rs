@@ -18,22 +18,22 @@ use super::{Me, address, files, origin};
 use crate::problem::Problem;
 use crate::state::{State, now_ms};
 
-type Ask<T> = Result<Json<T>, JsonRejection>;
-type Id = Result<Path<i64>, PathRejection>;
+pub(super) type Ask<T> = Result<Json<T>, JsonRejection>;
+pub(super) type Id = Result<Path<i64>, PathRejection>;
 type Two<T> = Result<Path<(i64, T)>, PathRejection>;
-type Nothing = Result<StatusCode, Problem>;
+pub(super) type Nothing = Result<StatusCode, Problem>;
 
 /// A page without a limit has so many events.
 const PAGE: u32 = 50;
 /// Members named in one request.
 const MEMBERS_MAX: usize = 1_000;
 
-fn body<T>(ask: Ask<T>) -> Result<T, Problem> {
+pub(super) fn body<T>(ask: Ask<T>) -> Result<T, Problem> {
     ask.map(|Json(body)| body)
         .map_err(|error| Problem::said(error.status(), "Bad request", error.body_text()))
 }
 
-fn number(id: Id) -> Result<ConversationId, Problem> {
+pub(super) fn number(id: Id) -> Result<ConversationId, Problem> {
     let Path(id) = id.map_err(|_| Problem::not_found())?;
     Ok(ConversationId(id))
 }
@@ -505,7 +505,7 @@ pub(crate) async fn typing(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn act(
+pub(super) async fn act(
     state: &State,
     caller: &Caller,
     conversation: ConversationId,

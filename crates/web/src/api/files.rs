@@ -334,6 +334,11 @@ impl From<FileError> for Problem {
                 "Impossible picture",
                 "The picture claims a size that no picture has. It was not stored.",
             ),
+            FileError::NoPicture => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "Not a picture",
+                "The file is no PNG, JPEG, GIF or WebP that can be drawn small.",
+            ),
             FileError::Unknown => (
                 StatusCode::NOT_FOUND,
                 "No such file",
