@@ -25,6 +25,7 @@ mod setup;
 mod state;
 mod store_accounts;
 mod tokens;
+mod unread;
 mod websocket;
 
 pub use accounts::{Accounts, Administrator, Answer, Login, Session, SetUp, Unavailable};

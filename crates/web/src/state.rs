@@ -19,6 +19,7 @@ use crate::health::{Metrics, Readiness};
 use crate::presences::Presences;
 use crate::problem::Problem;
 use crate::tokens::Tokens;
+use crate::unread::Rest;
 use crate::websocket::{Patience, SipOverWebSocket};
 use crate::{api, auth, health, openapi, page, reset, security_headers, setup, websocket};
 
@@ -134,9 +135,15 @@ async fn whole(
     next: middleware::Next,
 ) -> axum::response::Response {
     use axum::response::IntoResponse;
-    if request.uri().path() == "/sip" || is_upload(&request) {
-        // What follows there is no body but a conversation, or a file of any length.
+    if request.uri().path() == "/sip" {
+        // What follows there is no body but a conversation.
         return next.run(request).await;
+    }
+    if is_upload(&request) {
+        // A file of any length is answered before its end where it is refused.
+        let rest = Rest::of(request.version());
+        let response = next.run(rest.lend(request)).await;
+        return rest.hold(response);
     }
     let (parts, body) = request.into_parts();
     match axum::body::to_bytes(body, BODY_BYTES).await {

@@ -15,6 +15,9 @@ pub const FILES_FOLDER: &str = "files";
 const INCOMING: &str = "incoming";
 const THUMBNAIL: &str = "thumbnail";
 
+/// Octets of the disk that files leave to the database.
+const RESERVE: u64 = 256 * 1024 * 1024;
+
 /// Where contents lie. Every call may wait for the disk.
 #[derive(Clone, Debug)]
 pub struct Folder {
@@ -38,8 +41,11 @@ impl Folder {
         Ok(folder)
     }
 
-    /// A new file that nobody else knows; `name` is random.
+    /// A new file that nobody else knows; `name` is random. None while the disk has little room: messages need it more.
     pub fn begin(&self, name: u128) -> Result<(File, PathBuf), StoreError> {
+        if room(&self.root)? < RESERVE {
+            return Err(StoreError::DiskFull);
+        }
         let path = self.root.join(INCOMING).join(format!("{name:032x}"));
         let file = File::create_new(&path).map_err(|e| StoreError::io(&path, e))?;
         restrict(&path)?;
@@ -122,6 +128,12 @@ fn remove(path: &Path) -> Result<(), StoreError> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(StoreError::io(path, e)),
         _ => Ok(()),
     }
+}
+
+/// Octets that the disk has left for us.
+fn room(folder: &Path) -> Result<u64, StoreError> {
+    let disk = nix::sys::statvfs::statvfs(folder).map_err(|e| StoreError::io(folder, e.into()))?;
+    Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
 /// A name in a folder survives a loss of power once the folder itself is synced.

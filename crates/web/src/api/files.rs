@@ -117,8 +117,8 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 /// A file. One part of it at a time (Range), again only if it has changed (If-None-Match, If-Range).
 #[utoipa::path(get, path = "/api/v1/files/{id}", tag = "files", params(("id" = i64, Path),
     ("Range" = Option<String>, Header, description = "bytes=FIRST-LAST")),
-    responses((status = 200, description = "All of it", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "A part", body = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, description = "All of it", body = Vec<u8>, content_type = "*/*"),
+        (status = 206, description = "A part", body = Vec<u8>, content_type = "*/*"),
         (status = 304, description = "It has not changed"),
         (status = 404), (status = 416, description = "There is no such part")))]
 pub(crate) async fn download(
