@@ -43,6 +43,11 @@ impl Api {
         api
     }
 
+    /// Where the server is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The access token.
     pub fn token(&self) -> &str {
         &self.token

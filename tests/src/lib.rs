@@ -15,6 +15,7 @@ pub mod loopback;
 pub mod media;
 pub mod server;
 pub mod sip;
+pub mod upload;
 
 pub use api::Api;
 pub use server::{Options, Server};

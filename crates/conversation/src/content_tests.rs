@@ -4,7 +4,9 @@ use crate::command::{Command, Content, Output, Target, TargetKind};
 use crate::staging::*;
 use crate::{Refusal, bounds};
 use sidetone_model::ReceiptKind;
-use sidetone_model::{EventBody, FileId, FileRef, History, ParticipantRole as Role, TextFormat};
+use sidetone_model::{
+    EventBody, FileId, FileKind, FileRef, History, ParticipantRole as Role, TextFormat,
+};
 
 #[test]
 fn a_message_is_appended_before_it_is_delivered_to_everybody_else() {
@@ -65,6 +67,8 @@ fn everything_that_is_said_is_bounded() {
     let mut file = FileRef {
         id: FileId(7),
         name: "tea.png".into(),
+        kind: FileKind::Picture,
+        digest: None,
         content_type: Some("image/png".into()),
         octets: Some(5),
         width: None,

@@ -180,7 +180,11 @@ impl Supplies {
         let _place = self.counts.spool_readers.acquire().await;
         for attempt in 1..=SPOOL_TRIES {
             match self.writer.pending(device, after, limit).await {
-                Ok(messages) => return Some(messages),
+                Ok(messages) => {
+                    let now_ms = Now::read().unix_ms;
+                    let shown = |message| self.conversations.for_phone(now_ms, message);
+                    return Some(messages.into_iter().map(shown).collect());
+                }
                 Err(error) => {
                     tracing::warn!(%device, %error, attempt, "the spool could not be read")
                 }

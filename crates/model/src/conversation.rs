@@ -51,6 +51,22 @@ pub enum TextFormat {
     Markdown,
 }
 
+/// What a file is to those who see it in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum FileKind {
+    /// Something to keep or to open elsewhere.
+    #[default]
+    File,
+    /// Something to look at.
+    Picture,
+    /// Something to listen to.
+    Sound,
+    /// What somebody said into a microphone instead of writing it.
+    VoiceNote,
+    /// Something to watch.
+    Video,
+}
+
 /// An uploaded file, as an event refers to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRef {
@@ -58,6 +74,10 @@ pub struct FileRef {
     pub id: FileId,
     /// The name it was uploaded with; may be empty.
     pub name: String,
+    /// What it is to those who see it.
+    pub kind: FileKind,
+    /// The SHA-256 of its content, where that is known.
+    pub digest: Option<[u8; 32]>,
     /// What its content was found to be, where that is known.
     pub content_type: Option<String>,
     /// Its size.
@@ -354,6 +374,19 @@ impl ParticipantRole {
             Self::Member => "member",
             Self::Moderator => "moderator",
             Self::Owner => "owner",
+        }
+    }
+}
+
+impl FileKind {
+    /// The name in the database and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Picture => "picture",
+            Self::Sound => "sound",
+            Self::VoiceNote => "voice_note",
+            Self::Video => "video",
         }
     }
 }

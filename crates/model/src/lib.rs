@@ -15,8 +15,8 @@ pub use account::{Account, Device, Role, UnknownRole};
 pub use address::{AddressError, AddressOfRecord};
 pub use binding::Binding;
 pub use conversation::{
-    ConversationSnapshot, Event, EventBody, FileRef, History, Kind, NewEvent, ParticipantRole,
-    ParticipantSnapshot, Receipt, ReceiptKind, SeqRange, Stay, TextFormat,
+    ConversationSnapshot, Event, EventBody, FileKind, FileRef, History, Kind, NewEvent,
+    ParticipantRole, ParticipantSnapshot, Receipt, ReceiptKind, SeqRange, Stay, TextFormat,
 };
 pub use message::{NewMessage, Origin, Place, StoredMessage};
 pub use presence::{

@@ -1,6 +1,6 @@
 //! Messages in the spool: what a MESSAGE (RFC 3428) becomes once it is accepted.
 
-use crate::{AccountId, AddressOfRecord, ConversationId, MessageId};
+use crate::{AccountId, AddressOfRecord, ConversationId, FileRef, MessageId};
 use bytes::Bytes;
 
 /// Tells a retransmitted or merged request from a new one: a keyed hash of Call-ID, CSeq and
@@ -73,4 +73,6 @@ pub struct StoredMessage {
     pub in_group: bool,
     /// Where it stands: the conversation, and its number there.
     pub event: Option<(ConversationId, u64)>,
+    /// The file that it brings; the body is what was said with it.
+    pub file: Option<Box<FileRef>>,
 }

@@ -33,6 +33,7 @@ use sidetone_sip::entropy::Entropy;
 use sidetone_sip::escape_user;
 use sidetone_store::{Found, Store, StoreError, Writer};
 
+use crate::files::{self, Links};
 use crate::{Board, Directory};
 pub use composing::Composing;
 pub use groups::Groups;
@@ -132,6 +133,7 @@ pub struct Conversations {
     next_id: AtomicI64,
     names: Entropy,
     tell: OnceLock<Tell>,
+    links: OnceLock<Links>,
 }
 
 #[derive(Default)]
@@ -192,6 +194,7 @@ impl Conversations {
             put_away: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             tell: OnceLock::new(),
+            links: OnceLock::new(),
             store,
             writer,
             directory,
@@ -204,6 +207,20 @@ impl Conversations {
     pub fn deliver_by(&self, tell: Tell) {
         // A second one would be a mistake of ours that the first test finds.
         let _ = self.tell.set(tell);
+    }
+
+    /// Sets how phones, which cannot sign in, are led to files; once, before anything is posted.
+    pub fn link_by(&self, links: Links) {
+        // As above.
+        let _ = self.links.set(links);
+    }
+
+    /// A message as a phone is to get it: with a link in the place of a file.
+    pub fn for_phone(&self, now_ms: u64, mut message: StoredMessage) -> StoredMessage {
+        if let Some(links) = self.links.get() {
+            files::for_phone(&mut message, links, now_ms);
+        }
+        message
     }
 
     /// What is told at once to whoever asks.

@@ -16,6 +16,7 @@ fn message(id: i64) -> StoredMessage {
         body: Bytes::from_static(b"hello"),
         in_group: false,
         event: None,
+        file: None,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod directory;
 pub mod domains;
 pub mod events;
+pub mod files;
 pub mod limits;
 pub mod location;
 pub mod offer;
@@ -34,6 +35,7 @@ pub use events::{
     Change, EventAnswer, EventLimits, Events, Notify, Outbox, Package, Removal, Source, View,
     WatchList, Watcher,
 };
+pub use files::{FileError, FileLimits, Files};
 pub use limits::{Ban, LimitPolicy, Limiter, Network, Networks, NotANetwork, Rate, Verdict};
 pub use location::{Location, Target, Targets, flow_text, parse_flow_text};
 pub use offer::Offer;

@@ -39,6 +39,7 @@ pub(crate) struct Config {
     pub acme: Acme,
     pub media: Media,
     pub store: StoreConfig,
+    pub files: Files,
     pub limits: Limits,
     pub log: Log,
     pub cluster: Cluster,
@@ -94,6 +95,14 @@ pub(crate) struct Media {
 pub(crate) struct StoreConfig {
     pub url: String,
     pub queue: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Files {
+    pub max_bytes: u64,
+    pub account_bytes: u64,
+    pub link_s: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +189,7 @@ impl Default for Config {
             acme: Acme::default(),
             media: Media::default(),
             store: StoreConfig::default(),
+            files: Files::default(),
             limits: Limits::default(),
             log: Log::default(),
             cluster: Cluster::default(),
@@ -248,6 +258,16 @@ impl Default for StoreConfig {
         Self {
             url: "sqlite".to_owned(),
             queue: 16_384,
+        }
+    }
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            max_bytes: 100 * 1024 * 1024,
+            account_bytes: 10 * 1024 * 1024 * 1024,
+            link_s: 7 * 24 * 3600,
         }
     }
 }

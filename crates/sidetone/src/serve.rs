@@ -23,10 +23,11 @@ use sidetone_engine::{
     Admission, Bound, Counts, Engine, Listen, Patience, Plan, Services, ShardSettings, Supplies,
 };
 use sidetone_model::{AddressOfRecord, Binding, DeviceId, Origin, SavedSubscription};
+use sidetone_services::files::Links;
 use sidetone_services::presence::SavedPresence;
 use sidetone_services::{
-    Authenticator, Conversations, Directory, LimitPolicy, Limiter, Location, Networks, Rate,
-    RegisterPolicy,
+    Authenticator, Conversations, Directory, FileLimits, Files, LimitPolicy, Limiter, Location,
+    Networks, Rate, RegisterPolicy,
 };
 use sidetone_sip::{Limits, TokenKey, Transport};
 use sidetone_store::{ContactState, DataLock, Store, StoreError, Writer, WriterOptions};
@@ -45,6 +46,8 @@ use tokio::task::JoinHandle;
 const NONCES: usize = 1 << 20;
 /// How often a shard's end is looked for.
 const WATCH: Duration = Duration::from_secs(1);
+/// Uploads of one account under way at once.
+const UPLOADS: usize = 4;
 /// How long writing the last bindings may take.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
@@ -81,6 +84,9 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let follower = Follower::start(store.clone(), Arc::clone(&services)).await?;
     let waiting = restore(&store, &services).await?;
     let conversations = conversations(&store, &writer, &services).await?;
+    let portal = doors.portal(&advertised);
+    let files = files(config, &store, portal.clone()).await?;
+    conversations.link_by(files.links().clone());
     let subscriptions = restore_events(&store, &services).await?;
     let supplies = supplies(
         config,
@@ -101,12 +107,12 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
         store: store.clone(),
         writer,
         conversations,
+        files,
         services,
         follower,
         engine,
         tls: Arc::clone(&tls),
     });
-    let portal = doors.portal(&advertised);
     let (close, closing) = watch::channel(false);
     let web = web::serve(
         config,
@@ -289,6 +295,22 @@ async fn conversations(
     Ok(Arc::new(started.await?))
 }
 
+async fn files(
+    config: &Config,
+    store: &Store,
+    portal: Option<String>,
+) -> Result<Arc<Files>, Failure> {
+    let wanted = &config.files;
+    let limits = FileLimits {
+        octets: wanted.max_bytes,
+        account_octets: wanted.account_bytes,
+        unfinished: UPLOADS,
+    };
+    let key = secret(store, "files.link-key").await?;
+    let links = Links::new(key, portal.unwrap_or_default(), u64::from(wanted.link_s));
+    Ok(Arc::new(Files::open(store.clone(), limits, links)?))
+}
+
 /// A key that is made once and kept: what was signed with it is good after a restart.
 /// As long as a client repeats a request (RFC 3261 §17.1.2.2, twice Timer F).
 async fn stored_before(store: &Store) -> Result<HashSet<Origin>, StoreError> {
@@ -435,6 +457,7 @@ fn begin_tasks(
         tokio::spawn(control::serve(socket, Arc::clone(running))),
         tokio::spawn(chores::run(Arc::clone(running))),
         tokio::spawn(chores::keep_events(Arc::clone(running))),
+        tokio::spawn(chores::sweep_files(Arc::clone(&running.files))),
     ];
     if config.https.certificate == Certificate::Acme {
         let renewal = Renewal::new(config, data, Arc::clone(&running.tls));

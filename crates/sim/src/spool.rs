@@ -87,6 +87,7 @@ impl Spool {
             in_group: message.account == AccountId(0),
             // One conversation is all that there is in this world.
             event: Some((CONVERSATION, id.0.unsigned_abs())),
+            file: None,
         };
         self.stored.insert(id.0, stored.clone());
         for device in devices {

@@ -1,6 +1,3 @@
--- What a person missed is read conversation by conversation, not over everybody's events.
-CREATE INDEX message_conversation ON message (conversation) WHERE conversation IS NOT NULL;
-
 -- What was done to a message: other wordings, and that it was taken back.
 CREATE INDEX message_target ON message (conversation, detail ->> 'target', kind, seq)
 WHERE kind IN ('edit', 'retraction');

@@ -3,10 +3,19 @@
 //! *Invariant*: a file under the name asked for is whole; a restore never touches a data
 //! directory that a server runs on, and keeps the database that it replaces.
 
-use crate::{DATABASE_FILE, DataLock, Store, StoreError, options, restrict};
+mod pieces;
+
+use crate::files::is_incoming;
+use crate::{DATABASE_FILE, DataLock, FILES_FOLDER, Store, StoreError, options, restrict};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 use std::path::{Component, Path, PathBuf};
+
+/// Files of the data directory, and in pieces those that people uploaded: they can be of any size.
+const TABLES: &str = "\
+CREATE TABLE file (name TEXT PRIMARY KEY NOT NULL, content BLOB NOT NULL);\
+CREATE TABLE file_piece (name TEXT NOT NULL, number BIGINT NOT NULL, content BLOB NOT NULL, \
+PRIMARY KEY (name, number));";
 
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const DEPTH_MAX: usize = 8;
@@ -14,7 +23,7 @@ const KEPT_SUFFIX: &str = "before-restore";
 
 impl Store {
     /// Writes a copy of the database, as it is at one moment, and of the other files of the
-    /// data directory (certificates, keys) to `file`, which must not exist.
+    /// data directory (certificates, keys, what people uploaded) to `file`, which must not exist.
     pub async fn backup(&self, file: &Path) -> Result<(), StoreError> {
         if file.exists() {
             return Err(StoreError::Exists(file.display().to_string()));
@@ -36,11 +45,14 @@ impl Store {
 
     async fn add_files(&self, partial: &Path) -> Result<(), StoreError> {
         let mut connection = connect_plain(partial).await?;
-        let create = "CREATE TABLE file (name TEXT PRIMARY KEY NOT NULL, content BLOB NOT NULL)";
         let mut tx = connection.begin().await?;
-        sqlx::query(create).execute(&mut *tx).await?;
+        sqlx::raw_sql(TABLES).execute(&mut *tx).await?;
         for name in files_of(self.data(), Path::new(""), 0)? {
             let path = self.data().join(&name);
+            if name.starts_with(FILES_FOLDER) {
+                pieces::add(&mut tx, &name, &path).await?;
+                continue;
+            }
             let content = std::fs::read(&path).map_err(|e| StoreError::io(&path, e))?;
             sqlx::query("INSERT INTO file (name, content) VALUES (?, ?)")
                 .bind(name.to_string_lossy().into_owned())
@@ -106,17 +118,27 @@ async fn unpack(file: &Path, incoming: &Path, data: &Path) -> Result<(), StoreEr
         .await
         .map_err(|_| bad("it was not made by `sidetone backup`".to_owned()))?;
     for row in &rows {
-        let name = PathBuf::from(row.try_get::<String, _>("name")?);
-        // A backup is a file from outside: its names stay inside the data directory.
-        if !name.components().all(|c| matches!(c, Component::Normal(_))) {
-            return Err(bad(format!("it names {}", name.display())));
-        }
+        let name = inside(row.try_get("name")?).map_err(bad)?;
         write_private(&data.join(name), row.try_get("content")?)?;
     }
-    sqlx::query("DROP TABLE file")
+    for name in pieces::names(&mut connection).await? {
+        let path = data.join(inside(&name).map_err(bad)?);
+        pieces::take(&mut connection, &name, &path).await?;
+    }
+    // What they took in the copy is given back to the disk.
+    sqlx::raw_sql("DROP TABLE file; DROP TABLE IF EXISTS file_piece; VACUUM")
         .execute(&mut connection)
         .await?;
     Ok(connection.close().await?)
+}
+
+/// A backup is a file from outside: its names stay inside the data directory.
+fn inside(name: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    match path.components().all(|c| matches!(c, Component::Normal(_))) {
+        true => Ok(path),
+        false => Err(format!("it names {name}")),
+    }
 }
 
 async fn set_aside(database: &Path) -> Result<(), StoreError> {
@@ -151,11 +173,18 @@ fn files_of(data: &Path, below: &Path, depth: usize) -> Result<Vec<PathBuf>, Sto
             .map_err(|e| StoreError::io(&entry.path(), e))?;
         if metadata.is_dir() && depth < DEPTH_MAX {
             files.extend(files_of(data, &name, depth + 1)?);
-        } else if metadata.is_file() && metadata.len() <= FILE_BYTES_MAX && !is_ours(&name) {
+        } else if metadata.is_file() && is_kept(&name, metadata.len()) {
             files.push(name);
         }
     }
     Ok(files)
+}
+
+fn is_kept(name: &Path, octets: u64) -> bool {
+    match name.starts_with(FILES_FOLDER) {
+        true => !is_incoming(name),
+        false => octets <= FILE_BYTES_MAX && !is_ours(name),
+    }
 }
 
 fn is_ours(name: &Path) -> bool {

@@ -7,6 +7,7 @@ mod body;
 mod list;
 mod page;
 
+pub(crate) use body::file_in;
 pub use body::{Encoded, encode, kind_of, role_of};
 pub(crate) use page::within;
 pub use page::{Amended, Part};

@@ -55,7 +55,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(path: &Path, error: std::io::Error) -> Self {
+    /// What the disk said of a path.
+    pub fn io(path: &Path, error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull,
             _ => Self::Io(path.display().to_string(), Arc::new(error)),

@@ -12,6 +12,7 @@ mod contacts;
 mod conversation;
 mod directory;
 mod error;
+mod files;
 mod import;
 mod inspect;
 mod lock;
@@ -34,6 +35,7 @@ pub use conversation::{
 };
 pub use directory::{AccountRecord, DirectoryChange, NewAccount, NewDevice};
 pub use error::StoreError;
+pub use files::{Content, FILES_FOLDER, Face, Folder, Upload, at_the_disk, hex};
 pub use import::{ImportUser, Imported};
 pub use inspect::{database_file, inspect};
 pub use lock::DataLock;

@@ -21,7 +21,11 @@ const WORDS_MAX: usize = 16;
 /// Events of every kind: the mark moves over those that are no text, too.
 const NEW: &str = "\
 SELECT id, conversation, coalesce(kind, '') AS kind, detail ->> 'target' AS target, \
-CASE WHEN kind IN ('text', 'file', 'edit') THEN body ELSE x'' END AS body FROM message \
+CASE WHEN kind IN ('text', 'file', 'edit') THEN body ELSE x'' END AS body, \
+CASE kind WHEN 'file' THEN detail -> 'file' ->> 'name' \
+WHEN 'edit' THEN (SELECT f.detail -> 'file' ->> 'name' FROM message f \
+WHERE f.conversation = message.conversation AND f.seq = message.detail ->> 'target' AND f.kind = 'file') \
+END AS name FROM message \
 WHERE id > (SELECT value FROM counter WHERE name = 'search') ORDER BY id LIMIT ?";
 
 /// Conversations that a query is restricted to; who is in more is let through what all have said.
@@ -74,7 +78,12 @@ pub(crate) async fn index(connection: &mut SqliteConnection) -> Result<bool, Sto
                 .await?;
         }
         let body: Vec<u8> = row.try_get("body")?;
-        let text = String::from_utf8_lossy(&body);
+        let mut text = String::from_utf8_lossy(&body).into_owned();
+        if let Some(name) = row.try_get::<Option<&str>, _>("name")? {
+            // A file is found by its name, whatever its caption becomes.
+            text.push('\n');
+            text.push_str(name);
+        }
         if !text.trim().is_empty() {
             sqlx::query("INSERT INTO search (rowid, text, place) VALUES (?, ?, ?)")
                 .bind(id)

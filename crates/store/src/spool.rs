@@ -124,6 +124,12 @@ fn place(row: &SqliteRow) -> Result<Option<(ConversationId, u64)>, StoreError> {
 
 fn message(row: &SqliteRow) -> Result<StoredMessage, StoreError> {
     let body: Vec<u8> = row.try_get("body")?;
+    let file = match row.try_get("kind")? {
+        Some("file") => Some(Box::new(crate::conversation::file_in(
+            row.try_get("detail")?,
+        )?)),
+        _ => None,
+    };
     Ok(StoredMessage {
         id: MessageId(row.try_get("id")?),
         from: row.try_get("sender")?,
@@ -134,5 +140,6 @@ fn message(row: &SqliteRow) -> Result<StoredMessage, StoreError> {
         body: Bytes::from(body),
         in_group: row.try_get::<i64, _>("account")? == 0,
         event: place(row)?,
+        file,
     })
 }

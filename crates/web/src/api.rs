@@ -4,14 +4,17 @@
 //! answered as one that is not.
 
 pub(crate) mod admin;
+pub(crate) mod avatars;
 pub(crate) mod contacts;
 pub(crate) mod conversations;
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod presence;
 pub(crate) mod search;
 mod shapes;
+mod upload;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
@@ -24,7 +27,10 @@ use crate::auth;
 use crate::problem::Problem;
 use crate::state::State;
 
-/// The routes under `/api/v1`.
+/// Where bodies are read as they come, for as long as they come.
+pub(crate) const UPLOAD: &str = "/api/v1/files";
+
+/// The routes under `/api/v1`, and the links that lead there.
 pub(crate) fn routes() -> axum::Router<State> {
     axum::Router::new()
         .route(
@@ -67,6 +73,24 @@ pub(crate) fn routes() -> axum::Router<State> {
             "/api/v1/conversations/{id}/typing",
             post(conversations::typing),
         )
+        .route(
+            UPLOAD,
+            post(files::upload).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/api/v1/files/{id}", get(files::download))
+        .route("/api/v1/files/{id}/thumbnail", get(files::thumbnail))
+        .route(
+            "/api/v1/me/avatar",
+            get(avatars::own).put(avatars::show).delete(avatars::hide),
+        )
+        .route("/api/v1/people/{address}/avatar", get(avatars::person))
+        .route(
+            "/api/v1/conversations/{id}/avatar",
+            get(avatars::group)
+                .put(avatars::give)
+                .delete(avatars::take_away),
+        )
+        .route("/f/{token}", get(files::linked))
         .route("/api/v1/presence", get(presence::show))
         .route("/api/v1/me/presence", axum::routing::put(presence::say))
         .route("/api/v1/search", get(search::search))

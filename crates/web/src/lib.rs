@@ -17,6 +17,7 @@ mod page;
 mod password;
 mod presences;
 mod problem;
+mod ranges;
 mod reset;
 mod security_headers;
 mod serve;
@@ -24,6 +25,7 @@ mod setup;
 mod state;
 mod store_accounts;
 mod tokens;
+mod unread;
 mod websocket;
 
 pub use accounts::{Accounts, Administrator, Answer, Login, Session, SetUp, Unavailable};

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use axum::routing::{get, post};
-use sidetone_services::{Conversations, Directory};
+use sidetone_services::{Conversations, Directory, Files};
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
@@ -19,6 +19,7 @@ use crate::health::{Metrics, Readiness};
 use crate::presences::Presences;
 use crate::problem::Problem;
 use crate::tokens::Tokens;
+use crate::unread::Rest;
 use crate::websocket::{Patience, SipOverWebSocket};
 use crate::{api, auth, health, openapi, page, reset, security_headers, setup, websocket};
 
@@ -88,6 +89,8 @@ pub struct Web {
     pub directory: Arc<Directory>,
     /// What is said, and by whom.
     pub conversations: Arc<Conversations>,
+    /// What people send besides words.
+    pub files: Arc<Files>,
     /// Who is there.
     pub presences: Arc<dyn Presences>,
     /// Who takes SIP over WebSocket.
@@ -172,6 +175,12 @@ async fn whole(
         // What follows there is no body but a conversation.
         return next.run(request).await;
     }
+    if is_upload(&request) {
+        // A file of any length is answered before its end where it is refused.
+        let rest = Rest::of(request.version());
+        let response = next.run(rest.lend(request)).await;
+        return rest.hold(response);
+    }
     let (parts, body) = request.into_parts();
     match axum::body::to_bytes(body, BODY_BYTES).await {
         Ok(bytes) => {
@@ -224,12 +233,20 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+fn is_upload(request: &axum::extract::Request) -> bool {
+    request.method() == axum::http::Method::POST && request.uri().path() == api::UPLOAD
+}
+
 /// A body that trickles in must not hold a connection for ever.
 async fn in_time(
     request: axum::extract::Request,
     next: middleware::Next,
 ) -> axum::response::Response {
     use axum::response::IntoResponse;
+    if is_upload(&request) {
+        // It has a time of its own.
+        return next.run(request).await;
+    }
     match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_) => axum::http::StatusCode::REQUEST_TIMEOUT.into_response(),

@@ -231,6 +231,7 @@ mod tests {
             body: Bytes::from_static(b"hi"),
             in_group,
             event: None,
+            file: None,
         }
     }
 

@@ -315,8 +315,12 @@ impl Conversations {
         if event.body.is_message() {
             self.composed(event.conversation, &event.author, witnesses);
         }
+        let mut message = stored(appended.id, message);
+        if let EventBody::File { file, .. } = &event.body {
+            message.file = Some(Box::new(file.clone()));
+        }
         let posted = Posted {
-            message: Arc::new(stored(appended.id, message)),
+            message: Arc::new(self.for_phone(event.at_ms, message)),
             devices: to.devices,
             accounts: to.accounts,
         };
@@ -444,6 +448,7 @@ fn new_message(
 
 pub(super) fn stored(id: MessageId, message: NewMessage) -> StoredMessage {
     StoredMessage {
+        file: None,
         id,
         in_group: message.account == AccountId(0),
         event: message.place.map(|place| (place.conversation, place.seq)),

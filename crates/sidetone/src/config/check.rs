@@ -42,6 +42,9 @@ impl Config {
         if self.limits.message_bytes < 4096 || self.limits.headers < 16 || self.limits.via == 0 {
             return wrong("limits: message_bytes is at least 4096, headers 16, via 1");
         }
+        if self.files.max_bytes == 0 || self.files.link_s == 0 {
+            return wrong("files.max_bytes and link_s: must be above 0");
+        }
         let open = self.https.http.iter().find(|a| !a.ip().is_loopback());
         if let (Some(address), false) = (open, self.https.http_anywhere) {
             return Err(ConfigError::new(format!(

@@ -16,7 +16,7 @@ pub(crate) struct Key {
 }
 
 pub(super) const SECTIONS: &[&str] = &[
-    "sip", "https", "acme", "media", "store", "limits", "log", "cluster",
+    "sip", "https", "acme", "media", "store", "files", "limits", "log", "cluster",
 ];
 
 const fn key(
@@ -214,6 +214,24 @@ pub(crate) const KEYS: &[Key] = &[
         "queue",
         "16384",
         "Writes that may wait for the disk; beyond, MESSAGE is answered 503.",
+    ),
+    key(
+        "files",
+        "max_bytes",
+        "104857600",
+        "The largest file that can be uploaded; a larger one is answered 413.",
+    ),
+    key(
+        "files",
+        "account_bytes",
+        "10737418240",
+        "All that one account can have uploaded.",
+    ),
+    key(
+        "files",
+        "link_s",
+        "604800",
+        "How long a link to a file is good that a SIP phone is sent. It needs no password.",
     ),
     key(
         "limits",

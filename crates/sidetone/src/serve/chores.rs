@@ -5,7 +5,7 @@
 
 use sidetone_engine::{Engine, Services};
 use sidetone_model::{AccountId, AddressOfRecord, DeviceId};
-use sidetone_services::{Change, Conversations};
+use sidetone_services::{Change, Conversations, Files};
 use sidetone_sip::Termination;
 use sidetone_store::{DirectoryChange, Store, StoreError, Writer};
 use std::convert::Infallible;
@@ -29,6 +29,8 @@ const SWEEPS_A_LIMIT: u32 = 40;
 const SWEEPS_A_CLEARING: u32 = 1_200;
 /// How often subscriptions and publications are written.
 const EVENTS: Duration = Duration::from_millis(500);
+/// How often files that nobody uses are looked for.
+const FILES: Duration = Duration::from_secs(600);
 /// Subscriptions in one transaction.
 const EVENTS_AT_ONCE: usize = 512;
 /// Addresses in one piece of the writer's work.
@@ -268,6 +270,23 @@ pub(super) async fn keep_events(running: Arc<super::running::Running>) {
     loop {
         tick.tick().await;
         write_events(&running.services, &running.store).await;
+    }
+}
+
+/// Files that nobody uses go.
+pub(super) async fn sweep_files(files: Arc<Files>) {
+    if let Err(error) = files.sweep_strays().await {
+        tracing::warn!(%error, "files without a row could not be swept");
+    }
+    let mut tick = interval(FILES);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match files.sweep(crate::cli::now_ms()).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(gone, "files that nobody used"),
+            Err(error) => tracing::warn!(%error, "files could not be swept"),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::chores::Follower;
 use crate::control::{Answer, Control, ControlRequest};
 use serde_json::{Value, json};
 use sidetone_engine::{Engine, Figures, Services, WebSocketDoor};
-use sidetone_services::Conversations;
+use sidetone_services::{Conversations, Files};
 use sidetone_store::{Store, StoreError, Writer};
 use sidetone_transport::tls::ServerTls;
 use std::net::IpAddr;
@@ -18,6 +18,7 @@ pub(super) struct Running {
     pub(super) store: Store,
     pub(super) writer: Writer,
     pub(super) conversations: Arc<Conversations>,
+    pub(super) files: Arc<Files>,
     pub(super) services: Arc<Services>,
     pub(super) engine: Arc<Engine>,
     pub(super) follower: Follower,

@@ -106,6 +106,7 @@ async fn web(
         accounts: Arc::new(StoreAccounts::new(store, domains)),
         directory: Arc::clone(&running.services.directory),
         conversations: Arc::clone(&running.conversations),
+        files: Arc::clone(&running.files),
         presences: Arc::new(People(Arc::clone(&running))),
         sip: Arc::new(Sockets::new(running.door(), listeners)),
         tokens,

@@ -6,7 +6,8 @@ use crate::StoreError;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sidetone_model::{
-    AddressOfRecord, EventBody, FileId, FileRef, History, Kind, ParticipantRole, TextFormat,
+    AddressOfRecord, EventBody, FileId, FileKind, FileRef, History, Kind, ParticipantRole,
+    TextFormat,
 };
 
 const PLAIN: &str = "text/plain";
@@ -116,7 +117,9 @@ fn detail_of(body: &EventBody) -> (&'static str, Value) {
 
 fn file_json(file: &FileRef) -> Value {
     json!({
-        "id": file.id.0, "name": file.name, "content_type": file.content_type,
+        "id": file.id.0, "name": file.name, "kind": file.kind.as_str(),
+        "digest": file.digest.as_ref().map(|digest| crate::files::hex(digest)),
+        "content_type": file.content_type,
         "octets": file.octets, "width": file.width, "height": file.height,
         "duration_ms": file.duration_ms,
     })
@@ -240,11 +243,26 @@ fn format_of(content_type: &str) -> TextFormat {
     }
 }
 
+/// The file that a row of kind `file` brings.
+pub(crate) fn file_in(detail: &str) -> Result<FileRef, StoreError> {
+    let detail: Value = serde_json::from_str(detail).map_err(|_| CORRUPT)?;
+    file_of(&Detail(&detail["file"]))
+}
+
+fn kind_of_file(name: Option<&str>) -> FileKind {
+    use FileKind::{File, Picture, Sound, Video, VoiceNote};
+    let all = [Picture, Sound, VoiceNote, Video];
+    let found = all.into_iter().find(|kind| Some(kind.as_str()) == name);
+    found.unwrap_or(File)
+}
+
 fn file_of(detail: &Detail<'_>) -> Result<FileRef, StoreError> {
     let small = |key: &str| detail.0[key].as_u64().and_then(|n| u32::try_from(n).ok());
     Ok(FileRef {
         id: FileId(detail.0["id"].as_i64().ok_or(CORRUPT)?),
         name: detail.text("name")?.to_owned(),
+        kind: kind_of_file(detail.0["kind"].as_str()),
+        digest: detail.0["digest"].as_str().and_then(crate::files::unhex),
         content_type: detail.0["content_type"].as_str().map(str::to_owned),
         octets: detail.0["octets"].as_u64(),
         width: small("width"),
@@ -307,6 +325,8 @@ mod tests {
                 file: FileRef {
                     id: FileId(7),
                     name: "a.png".into(),
+                    kind: FileKind::Picture,
+                    digest: Some([0xa5; 32]),
                     content_type: Some("image/png".into()),
                     octets: Some(3),
                     width: Some(1),

@@ -7,21 +7,21 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use sidetone_model::ConversationId;
+use sidetone_model::{ConversationId, FileId};
 use sidetone_services::conversations::{Caller, NewGroup, Order};
 use sidetone_services::{Command, Content, MessageTarget as Target};
 use sidetone_store::Page;
 use utoipa::{IntoParams, ToSchema};
 
 use super::shapes::{Conversation, Format, Happened, Past, Role};
-use super::{Me, address, any_address, origin};
+use super::{Me, address, any_address, files, origin};
 use crate::problem::Problem;
 use crate::state::{State, now_ms};
 
 pub(super) type Ask<T> = Result<Json<T>, JsonRejection>;
 pub(super) type Id = Result<Path<i64>, PathRejection>;
 pub(super) type Two<T> = Result<Path<(i64, T)>, PathRejection>;
-type Nothing = Result<StatusCode, Problem>;
+pub(super) type Nothing = Result<StatusCode, Problem>;
 
 /// A page without a limit has so many events.
 const PAGE: u32 = 50;
@@ -236,15 +236,30 @@ pub(crate) async fn events(
     Ok(Json(events.collect()))
 }
 
-/// Something to say.
+/// Something to say: a text, or a file.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Say {
-    text: String,
+    text: Option<String>,
     #[serde(default)]
     format: Format,
+    attachment: Option<Attachment>,
     /// The number of what it answers.
     reply_to: Option<u64>,
+}
+
+/// A file that was uploaded, or that came in another message.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Attachment {
+    /// Its number.
+    file: i64,
+    /// What is said with it.
+    #[serde(default)]
+    caption: String,
+    /// It is a sound that was spoken to be heard in place of a text.
+    #[serde(default)]
+    voice_note: bool,
 }
 
 /// What was said, as it stands in the log.
@@ -266,24 +281,41 @@ pub(crate) async fn say(
     headers: HeaderMap,
     ask: Ask<Say>,
 ) -> Result<(StatusCode, Json<Said>), Problem> {
-    let Say {
-        text,
-        format,
-        reply_to,
-    } = body(ask)?;
-    if text.is_empty() {
-        return Err(Problem::bad_request("There is no text."));
-    }
     let key = headers
         .get("idempotency-key")
         .and_then(|key| key.to_str().ok());
-    let content = Content::Text {
-        text,
-        format: format.into(),
-        reply_to,
-    };
+    let content = content(&state, &caller, body(ask)?).await?;
     let said = post(&state, &caller, number(id)?, content, key).await?;
     Ok((StatusCode::CREATED, Json(said)))
+}
+
+async fn content(state: &State, caller: &Caller, said: Say) -> Result<Content, Problem> {
+    let reply_to = said.reply_to;
+    match (said.text, said.attachment) {
+        (Some(text), None) if !text.is_empty() => Ok(Content::Text {
+            text,
+            format: said.format.into(),
+            reply_to,
+        }),
+        (None, Some(attachment)) => {
+            let person = files::person(state, caller)?;
+            let id = FileId(attachment.file);
+            let file =
+                state
+                    .web
+                    .files
+                    .attach(person.of(caller), id, attachment.voice_note, now_ms());
+            Ok(Content::File {
+                file: file.await?,
+                caption: attachment.caption,
+                reply_to,
+            })
+        }
+        (Some(_), Some(_)) => Err(Problem::bad_request(
+            "A text or an attachment: what is said with a file is its caption.",
+        )),
+        _ => Err(Problem::bad_request("There is no text.")),
+    }
 }
 
 /// Posts, and tells where it stands.
@@ -522,7 +554,7 @@ pub(crate) async fn typing(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn act(
+pub(super) async fn act(
     state: &State,
     caller: &Caller,
     conversation: ConversationId,

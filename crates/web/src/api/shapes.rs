@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sidetone_model::{Event, EventBody, FileRef, History, ParticipantRole, SeqRange, TextFormat};
 use sidetone_services::conversations::reading::View;
 use sidetone_services::conversations::{Shown, Withdrawn};
-use sidetone_store::{Failure, MemberRow, Watermark};
+use sidetone_store::{Failure, MemberRow, Watermark, hex};
 use utoipa::ToSchema;
 
 /// A conversation as the caller sees it.
@@ -214,8 +214,13 @@ pub(crate) enum Format {
 struct File {
     id: i64,
     name: String,
+    /// `file`, `picture`, `sound`, `voice_note` or `video`.
+    kind: &'static str,
+    /// What the content was found to be.
     content_type: Option<String>,
     octets: Option<u64>,
+    /// SHA-256, in hexadecimal.
+    digest: Option<String>,
     width: Option<u32>,
     height: Option<u32>,
     duration_ms: Option<u64>,
@@ -351,6 +356,8 @@ impl From<FileRef> for File {
         Self {
             id: file.id.0,
             name: file.name,
+            kind: file.kind.as_str(),
+            digest: file.digest.map(|digest| hex(&digest)),
             content_type: file.content_type,
             octets: file.octets,
             width: file.width,

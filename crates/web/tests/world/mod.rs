@@ -12,7 +12,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sidetone_model::{AccountId, AddressOfRecord, PersonPresence, Role, SetPresence};
-use sidetone_services::{Conversations, Directory};
+use sidetone_services::files::Links;
+use sidetone_services::{Conversations, Directory, FileLimits, Files};
 use sidetone_store::{NewAccount, Store, WriterOptions};
 use sidetone_web::{
     Closed, Inbound, Patience, Peer, Presences, Settings, SipOverWebSocket, State, StoreAccounts,
@@ -127,6 +128,13 @@ impl World {
             7,
         );
         let conversations = Arc::new(conversations.await.expect("conversations"));
+        let limits = FileLimits {
+            octets: 1 << 20,
+            account_octets: 1 << 22,
+            unfinished: 2,
+        };
+        let links = Links::new([7; 32], "https://example.test".to_owned(), 60);
+        let files = Files::open(store.clone(), limits, links);
         let web = Web {
             settings: Settings {
                 domains: domains.clone(),
@@ -135,6 +143,7 @@ impl World {
             },
             accounts: Arc::new(StoreAccounts::new(store.clone(), domains)),
             directory,
+            files: Arc::new(files.expect("files")),
             presences: Arc::new(Nobody(broadcast::channel(1).0)),
             conversations: Arc::clone(&conversations),
             sip: Arc::clone(&sip) as Arc<dyn SipOverWebSocket>,
