@@ -85,8 +85,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
     let waiting = restore(&store, &services).await?;
     let conversations = conversations(&store, &writer, &services).await?;
     let portal = doors.portal(&advertised);
-    let files = files(config, &store, portal.clone()).await?;
-    conversations.link_by(files.links().clone());
+    let files = files(config, &store, portal.clone(), &conversations).await?;
     let subscriptions = restore_events(&store, &services).await?;
     let supplies = supplies(
         config,
@@ -98,8 +97,7 @@ async fn run(config: &Config, data: &Path) -> Result<(), Failure> {
         subscriptions,
     )?;
     let engine = Arc::new(bound.run(supplies, &shard_settings(config), rand::random()));
-    deliver_by(&conversations, &engine);
-    waiting.into_iter().for_each(|device| engine.wake(device));
+    deliver_by(&conversations, &engine, waiting);
     let follower = follower.with_engine(Arc::clone(&engine), Arc::clone(&conversations));
     follower.end_left_behind().await?;
     let running = Arc::new(Running {
@@ -152,14 +150,20 @@ fn writer_options(config: &Config) -> WriterOptions {
 }
 
 /// What is said goes to phones by the engine.
-fn deliver_by(conversations: &Conversations, engine: &Arc<Engine>) {
-    let engine = Arc::downgrade(engine);
+/// What is posted from now on, and what waits for these devices.
+fn deliver_by(
+    conversations: &Conversations,
+    engine: &Arc<Engine>,
+    waiting: impl IntoIterator<Item = DeviceId>,
+) {
+    let brings = Arc::downgrade(engine);
     conversations.deliver_by(Box::new(move |outgoing| {
         // Without an engine nobody is registered any more: the store keeps it.
-        if let Some(engine) = engine.upgrade() {
+        if let Some(engine) = brings.upgrade() {
             engine.bring(outgoing);
         }
     }));
+    waiting.into_iter().for_each(|device| engine.wake(device));
 }
 
 fn raise_limits(config: &Config) {
@@ -299,6 +303,7 @@ async fn files(
     config: &Config,
     store: &Store,
     portal: Option<String>,
+    conversations: &Conversations,
 ) -> Result<Arc<Files>, Failure> {
     let wanted = &config.files;
     let limits = FileLimits {
@@ -308,10 +313,10 @@ async fn files(
     };
     let key = secret(store, "files.link-key").await?;
     let links = Links::new(key, portal.unwrap_or_default(), u64::from(wanted.link_s));
+    conversations.link_by(links.clone());
     Ok(Arc::new(Files::open(store.clone(), limits, links)?))
 }
 
-/// A key that is made once and kept: what was signed with it is good after a restart.
 /// As long as a client repeats a request (RFC 3261 §17.1.2.2, twice Timer F).
 async fn stored_before(store: &Store) -> Result<HashSet<Origin>, StoreError> {
     let since_ms = crate::cli::now_ms().saturating_sub(64_000);
@@ -319,6 +324,7 @@ async fn stored_before(store: &Store) -> Result<HashSet<Origin>, StoreError> {
     Ok(recent.into_iter().map(|(origin, _)| origin).collect())
 }
 
+/// A key that is made once and kept: what was signed with it is good after a restart.
 async fn secret(store: &Store, name: &str) -> Result<[u8; 32], StoreError> {
     let kept = store
         .setting_or_insert(name, &rand::random::<[u8; 32]>())

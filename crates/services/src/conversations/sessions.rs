@@ -201,6 +201,11 @@ impl super::Conversations {
 }
 
 impl Session {
+    /// Whether [`Session::next`] has something at once.
+    pub fn has_news(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// The next news; `None`: some were missed, read them from the store. Cancel safe.
     pub async fn next(&mut self) -> Option<News> {
         let news = self.queue.recv().await;

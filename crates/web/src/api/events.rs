@@ -18,6 +18,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::SinkExt;
 use serde::{Deserialize, Serialize};
 use sidetone_model::{AddressOfRecord, ConversationId, EventId};
 use sidetone_services::Content;
@@ -172,7 +173,7 @@ pub(crate) async fn upgrade(
     upgrade
         .protocols([PROTOCOL])
         .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(0)
+        .write_buffer_size(BUFFER_BYTES)
         .max_message_size(MESSAGE_BYTES)
         .max_frame_size(MESSAGE_BYTES)
         .max_write_buffer_size(4 * MESSAGE_BYTES)
@@ -215,6 +216,8 @@ struct Listener {
     session: Session,
     socket: WebSocket,
     seen: EventId,
+    /// Something was said that may still wait for company.
+    unsent: bool,
     watched: HashSet<AddressOfRecord>,
 }
 
@@ -243,6 +246,7 @@ impl Listener {
             caller,
             socket,
             seen: EventId(0),
+            unsent: false,
             watched: HashSet::new(),
         }
     }
@@ -284,6 +288,9 @@ impl Listener {
         let mut pings = interval(patience.ping);
         let mut heard = Instant::now();
         loop {
+            if self.unsent && !self.session.has_news() {
+                self.flush().await?;
+            }
             tokio::select! {
                 news = self.session.next() => match news {
                     Some(news) => self.pass_on(news).await?,
@@ -524,15 +531,21 @@ impl Listener {
 
     async fn tell(&mut self, told: &Told<'_>) -> Go {
         let text = serde_json::to_string(told).map_err(|_| Over)?;
-        self.send(Message::Text(text.into())).await
+        self.unsent = true;
+        let stuck = self.state.web.settings.patience.stuck;
+        in_time(timeout(stuck, self.socket.feed(Message::Text(text.into()))).await)
+    }
+
+    /// What was told at once is written at once: each write wakes the kernel, and TLS makes a record of it.
+    async fn flush(&mut self) -> Go {
+        self.unsent = false;
+        let stuck = self.state.web.settings.patience.stuck;
+        in_time(timeout(stuck, self.socket.flush()).await)
     }
 
     async fn send(&mut self, message: Message) -> Go {
         let stuck = self.state.web.settings.patience.stuck;
-        match timeout(stuck, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Over),
-        }
+        in_time(timeout(stuck, self.socket.send(message)).await)
     }
 
     async fn close(&mut self, code: u16, why: &'static str) -> Go {
@@ -542,6 +555,13 @@ impl Listener {
         };
         self.send(Message::Close(Some(frame))).await?;
         Err(Over)
+    }
+}
+
+fn in_time<E>(done: Result<Result<(), E>, tokio::time::error::Elapsed>) -> Go {
+    match done {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(Over),
     }
 }
 
