@@ -126,7 +126,7 @@ fn a_file_is_for_those_who_see_the_message_that_brings_it() {
     let server = Server::with(&["ann", "bob", "chen"]);
     let [ann, bob, chen] = ["ann", "bob", "chen"].map(|name| Api::sign_in(&server, name));
     let content = b"the plan\n".repeat(50_000);
-    let file = ann.upload("../båt plan.txt", PNG, &content);
+    let file = ann.upload("../båt plan.txt", "text/plain", &content);
     assert_eq!(file["name"], "båt plan.txt");
     assert_eq!(file["content_type"], "text/plain", "as it is");
     assert_eq!(file["octets"], content.len());
@@ -202,13 +202,29 @@ fn a_file_is_read_in_parts() {
 }
 
 #[test]
-fn what_lies_about_its_type_is_what_it_is_and_runs_nowhere() {
+fn what_lies_about_its_type_is_refused() {
+    let server = Server::with(&["ann"]);
+    let ann = Api::sign_in(&server, "ann");
+    let page = b"<!DOCTYPE html><script>alert(document.domain)</script>";
+    let drawing = b"<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"/>";
+    for (declared, content) in [(PNG, &page[..]), (PNG, drawing), ("audio/ogg", page)] {
+        let reply = ann.try_upload("holiday.png", declared, content);
+        let reply = reply.expect("an answer");
+        let problem = reply.json();
+        assert_eq!(reply.status, 415, "{problem}");
+        assert_eq!(problem["type"], "urn:sidetone:problem:not-what-it-says");
+    }
+    assert!(lying(&folder(&server)).is_empty(), "nothing is kept of it");
+}
+
+#[test]
+fn what_may_run_is_what_it_is_and_runs_nowhere() {
     let server = Server::with(&["ann"]);
     let ann = Api::sign_in(&server, "ann");
     let page = b"<!DOCTYPE html><script>alert(document.domain)</script>";
     let drawing = b"<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"/>";
     for (content, is) in [(&page[..], "text/html"), (drawing, "image/svg+xml")] {
-        let file = ann.upload("holiday.png", PNG, content);
+        let file = ann.upload("holiday.png", "application/octet-stream", content);
         assert_eq!(file["content_type"], is);
         assert_eq!(file["thumbnail"], false);
         let got = get(&ann, &file);

@@ -58,6 +58,9 @@ pub enum FileError {
     /// A picture that claims to be larger than any picture is.
     #[error("the picture claims an impossible size")]
     Bomb,
+    /// It was declared to be a picture, a sound or a video, and is this.
+    #[error("the file is not what it says, but {0}")]
+    Lies(&'static str),
     /// It is none that can be shown small.
     #[error("the file is no picture")]
     NoPicture,

@@ -95,13 +95,22 @@ impl Incoming {
         Ok(done?)
     }
 
-    /// All of it has come. `name` is what whoever uploads it calls it.
+    /// All of it has come. `name` is what whoever uploads it calls it, `declared` what that one says that it is; may be empty.
     ///
     /// # Errors
     /// Why it was not kept.
-    pub async fn finish(mut self, name: &str, now_ms: u64) -> Result<Upload, FileError> {
+    pub async fn finish(
+        mut self,
+        name: &str,
+        declared: &str,
+        now_ms: u64,
+    ) -> Result<Upload, FileError> {
         self.flush().await?;
         let Open { file, hash, head } = self.written.open.take().ok_or(FileError::Failed)?;
+        let is = kind::of(&head);
+        if kind::lies(declared, is) {
+            return Err(FileError::Lies(is));
+        }
         let path = self.written.path.clone();
         at_the_disk(move || file.sync_all().map_err(|e| StoreError::io(&path, e))).await??;
         let files = &self.place.files;

@@ -1,7 +1,7 @@
 //! What a content is, by its first octets, and how it may be shown.
 //!
-//! *Invariant*: neither a name nor what somebody declared is looked at; only what is known to run nothing is shown in a
-//! browser, and all else is saved.
+//! *Invariant*: a file is what its content is, never what its name or somebody says; only what is known to run nothing is
+//! shown in a browser, and all else is saved.
 
 use sidetone_model::FileKind;
 
@@ -11,6 +11,8 @@ pub(super) const HEAD: usize = 8 * 1024;
 const UNKNOWN: &str = "application/octet-stream";
 /// A text that no browser reads as anything else, because it is told so and to save it.
 const TEXT: &str = "text/plain";
+/// A picture that is a page.
+const DRAWING: &str = "image/svg+xml";
 
 /// Names of one type that are in use side by side.
 const SAME: &[(&str, &str)] = &[
@@ -47,10 +49,29 @@ pub(super) fn of(head: &[u8]) -> &'static str {
         return same.map_or(name, |(_, usual)| usual);
     }
     match is_text(head) {
-        true if names(head, b"<svg") => "image/svg+xml",
+        true if names(head, b"<svg") => DRAWING,
         true if names(head, b"<html") || names(head, b"<script") => "text/html",
         true => TEXT,
         false => UNKNOWN,
+    }
+}
+
+/// Whether what was declared to be seen or heard is something else. Types that programs confuse (JPEG for PNG, the sound in
+/// a container of videos) are no lie, and what nobody knows by its beginning proves none.
+pub(super) fn lies(declared: &str, is: &str) -> bool {
+    let declared = declared.split(';').next().unwrap_or_default().trim();
+    let declared = declared.to_ascii_lowercase();
+    let sense = |name: &str| match name.split('/').next() {
+        Some("image") => Some("seen"),
+        Some("audio" | "video") => Some("played"),
+        _ => None,
+    };
+    match sense(&declared) {
+        None => false,
+        Some(_) if is == UNKNOWN => false,
+        Some(_) if declared == DRAWING => !matches!(is, DRAWING | "text/xml"),
+        Some("played") => sense(is) != Some("played") && is != "application/ogg",
+        Some(_) => is == DRAWING || sense(is) != Some("seen"),
     }
 }
 
@@ -120,6 +141,33 @@ mod tests {
         let mut webm = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm".to_vec();
         webm.resize(300, 0);
         assert_eq!(of(&webm), "video/webm");
+    }
+
+    #[test]
+    fn a_lie_is_what_is_declared_to_be_seen_or_heard_and_is_not() {
+        for (declared, is) in [
+            ("image/png", "text/html"),
+            ("IMAGE/PNG; name=x", "application/zip"),
+            ("image/png", DRAWING),
+            ("image/jpeg", "video/mp4"),
+            (DRAWING, "text/html"),
+            ("audio/ogg", "image/png"),
+            ("video/mp4", "text/plain"),
+        ] {
+            assert!(lies(declared, is), "{declared} {is}");
+        }
+        for (declared, is) in [
+            ("image/png", "image/jpeg"),
+            ("image/x-raw", UNKNOWN),
+            (DRAWING, "text/xml"),
+            ("audio/webm", "video/webm"),
+            ("video/ogg", "application/ogg"),
+            ("text/plain", "image/png"),
+            ("application/octet-stream", "text/html"),
+            ("", "text/html"),
+        ] {
+            assert!(!lies(declared, is), "{declared} {is}");
+        }
     }
 
     #[test]

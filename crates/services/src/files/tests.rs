@@ -63,7 +63,7 @@ async fn upload(files: &Arc<Files>, account: i64, content: &[u8], now_ms: u64) -
         .await
         .expect("a place");
     incoming.write(content).await.expect("room");
-    incoming.finish("x", now_ms).await.expect("kept")
+    incoming.finish("x", "", now_ms).await.expect("kept")
 }
 
 fn aor(text: &str) -> AddressOfRecord {

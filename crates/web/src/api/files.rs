@@ -334,6 +334,13 @@ impl From<FileError> for Problem {
                 "Impossible picture",
                 "The picture claims a size that no picture has. It was not stored.",
             ),
+            FileError::Lies(is) => {
+                let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+                let detail = format!(
+                    "The file is sent as something to see or hear, and is {is}. It was not stored."
+                );
+                return Problem::said(status, "Not what it says", detail);
+            }
             FileError::NoPicture => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "Not a picture",

@@ -50,6 +50,7 @@ async fn take_form(state: &State, caller: &Caller, request: Request) -> Result<U
     let field = field.filter(|field| field.name() == Some("file"));
     let mut field = field.ok_or_else(|| wrong("The form has to begin with a part named file."))?;
     let name = field.file_name().unwrap_or_default().to_owned();
+    let declared = field.content_type().unwrap_or_default().to_owned();
     let mut incoming = files.begin(account, rand::random()).await?;
     in_file.store(true, Ordering::Relaxed);
     while let Some(chunk) = chunk(&mut field).await? {
@@ -60,7 +61,7 @@ async fn take_form(state: &State, caller: &Caller, request: Request) -> Result<U
     if next(&mut form).await?.is_some() {
         return Err(wrong("One file at a time, and nothing else in the form."));
     }
-    Ok(incoming.finish(&name, now_ms()).await?)
+    Ok(incoming.finish(&name, &declared, now_ms()).await?)
 }
 
 async fn form(
